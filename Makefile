@@ -1,0 +1,55 @@
+# make train, make test, ...: each first makes .venv and the extension if they are missing or stale.
+# Options of a script go into ARGS: make train ARGS="--epochs 2 --seed 1"
+
+PYTHON ?= python3
+PY := .venv/bin/python
+# the extension if there is one, else a name that is never there and so always made
+EXTENSION := $(firstword $(wildcard im2col_cython*.so im2col_cython*.pyd) extension)
+ARGS ?=
+
+.PHONY: help train train-l2reg check-grads summary test lint clean
+
+help:
+	@echo "make train         Task 1: train the network on MNIST"
+	@echo "make train-l2reg   Task 2: the same with L2 regularization"
+	@echo "make check-grads   compare analytic with numeric gradients"
+	@echo "make summary       sizes, parameters, receptive fields and memory of the network"
+	@echo "make test          lint and tests"
+	@echo "make clean         remove .venv and what the compiler made; data and runs stay"
+
+train: $(EXTENSION)
+	$(PY) train.py $(ARGS)
+
+train-l2reg: $(EXTENSION)
+	$(PY) train_l2reg.py $(ARGS)
+
+check-grads: $(EXTENSION)
+	$(PY) check_grads.py
+
+summary: $(EXTENSION)
+	$(PY) train.py --summary $(ARGS)
+
+test: lint
+	$(PY) -m pytest $(ARGS)
+
+lint: $(EXTENSION) .venv/installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+.venv/installed: requirements.txt
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@echo "installing requirements.txt into .venv"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	@echo "installing requirements-dev.txt into .venv; PyTorch is large"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(EXTENSION): im2col_cython.pyx setup_cython.py .venv/installed
+	$(PY) setup_cython.py --quiet build_ext --inplace
+	@touch im2col_cython*.so
+
+clean:
+	rm -rf .venv build im2col_cython.c im2col_cython*.so

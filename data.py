@@ -1,0 +1,424 @@
+"""Data sets: found on disk, else downloaded, else drawn; checked, split and normalised.
+
+Nothing that a file says of itself is believed before it is checked: its MD5 sum tells whether it is
+the official one, its size must be what its header announces.
+
+N images, C channels, H, W rows and columns, K classes.
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import sys
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+REACH_SECONDS = 8  # how long a mirror may take to answer at all
+STALL_SECONDS = 10  # how long a download may stand still
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+# name: (MD5 of the .gz, MD5 of its content, number of examples); source: the MNIST home page's
+# files as torchvision 0.20 lists them, the contents hashed by ourselves
+MNIST_FILES = {
+    "train-images-idx3-ubyte": (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "6bbc9ace898e44ae57da46a324031adb",
+        60_000,
+    ),
+    "train-labels-idx1-ubyte": (
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "a25bea736e30d166cdddb491f175f624",
+        60_000,
+    ),
+    "t10k-images-idx3-ubyte": (
+        "9fb629c4189551a2d022fa330f9573f3",
+        "2646ac647ad5339dbf082846283269ea",
+        10_000,
+    ),
+    "t10k-labels-idx1-ubyte": (
+        "ec29112dd5afa0611ce80d1b7f02629c",
+        "27ae3e4e09519cfbb04c329615203637",
+        10_000,
+    ),
+}
+MNIST_VALID_SIZE = 5_000
+
+
+class DataError(ValueError):
+    """Data that is missing or cannot be used; the message says in one line why and what to do."""
+
+
+@dataclass
+class Dataset:
+    """Images in float32, normalised as image = (pixel / 255 - mean) / std; labels as integers.
+
+    Shapes: *_x (N, C, H, W), *_y (N,); mean and std scalars or (C, 1, 1).
+    provenance: official | unverified copy | generated.
+    """
+
+    name: str
+    provenance: str
+    class_names: list
+    train_x: np.ndarray
+    train_y: np.ndarray
+    valid_x: np.ndarray
+    valid_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def note(self):
+        """What a reader of the results must know about the data; empty if it is the official."""
+        notes = {
+            "generated": "generated stand-in, not the real data",
+            "unverified copy": "unverified copy: its MD5 sums are not the official ones",
+        }
+        return f"{self.name}: {notes[self.provenance]}" if self.provenance in notes else ""
+
+    def pixels(self, images):
+        """Normalised images as they were, (N, C, H, W) to (N, H, W, C) of uint8."""
+        restored = np.clip((images * self.std + self.mean) * 255, 0, 255)
+        return np.rint(restored).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def one_hot(labels, num_classes, dtype=np.float32):
+    """Shapes: labels (N,) -> (N, num_classes), a single 1 in each row."""
+    return np.eye(num_classes, dtype=dtype)[labels]
+
+
+# --- MNIST --------------------------------------------------------------------------------------
+
+
+def load_mnist(data_dir, dataset="auto", train_size=None):
+    """MNIST, split 55,000 / 5,000 / 10,000; pixels / 255 minus the mean of the training images.
+
+    dataset: 'mnist' the real data, from data_dir/MNIST/raw or downloaded to there; 'synthetic' the
+    generated stand-in; 'auto' the first of the two that is to be had.
+    train_size: only the first so many training images.
+    Raises: DataError if files are damaged, or missing with 'mnist', or train_size is too large.
+    Source: LeCun et al., Gradient-based learning applied to document recognition, 1998.
+    """
+    data_dir = Path(data_dir)
+    if dataset == "synthetic":
+        return _mnist_dataset(generated_digits(data_dir), "generated", train_size)
+    try:
+        paths = _find_mnist(data_dir / "MNIST" / "raw")
+    except _NotFoundError as error:
+        if dataset == "mnist":
+            raise DataError(str(error)) from error
+        warn(f"{error}; training on generated digits instead")
+        return _mnist_dataset(generated_digits(data_dir), "generated", train_size)
+    contents = {name: _read_bytes(path) for name, path in paths.items()}
+    arrays = {name: parse_idx(content, paths[name]) for name, content in contents.items()}
+    for name, array in arrays.items():
+        expected = (MNIST_FILES[name][2], *((28, 28) if "images" in name else ()))
+        if array.shape != expected:
+            raise DataError(f"{paths[name]}: expected an array of {expected}, got {array.shape}")
+        if "labels" in name and array.max() > 9:
+            raise DataError(f"{paths[name]}: expected labels from 0 to 9, got {array.max()}")
+    official = all(
+        hashlib.md5(content, usedforsecurity=False).hexdigest() == MNIST_FILES[name][1]
+        for name, content in contents.items()
+    )
+    provenance = "official" if official else "unverified copy"
+    return _mnist_dataset([arrays[name] for name in MNIST_FILES], provenance, train_size)
+
+
+def _mnist_dataset(arrays, provenance, train_size):
+    """Split and normalise arrays of training and test images and labels, in that order."""
+    train_x, train_y, test_x, test_y = arrays
+    split = len(train_x) - MNIST_VALID_SIZE
+    if train_size is not None and train_size > split:
+        raise DataError(f"--train-size: there are {split} training images, got {train_size}")
+    size = split if train_size is None else train_size
+    images = [
+        (part[:, np.newaxis] / np.float32(255)).astype(np.float32, copy=False)
+        for part in (train_x[:size], train_x[split:], test_x)
+    ]
+    mean = images[0].mean(dtype=np.float64).astype(np.float32)
+    for part in images:
+        part -= mean
+    labels = [part.astype(np.int64) for part in (train_y[:size], train_y[split:], test_y)]
+    return Dataset(
+        name="mnist",
+        provenance=provenance,
+        class_names=[str(digit) for digit in range(10)],
+        train_x=images[0],
+        train_y=labels[0],
+        valid_x=images[1],
+        valid_y=labels[1],
+        test_x=images[2],
+        test_y=labels[2],
+        mean=mean,
+        std=np.float32(1),
+    )
+
+
+class _NotFoundError(Exception):
+    """Real data that is neither on disk nor to be downloaded."""
+
+
+def _find_mnist(folder):
+    """The path of each file, after downloading those that are missing."""
+    paths, missing = {}, []
+    for name in MNIST_FILES:
+        candidates = [folder / name, folder / f"{name}.gz"]
+        found = [path for path in candidates if path.is_file()]
+        paths[name] = found[0] if found else candidates[1]
+        if not found:
+            missing.append(name)
+    if missing:
+        urls = {f"{name}.gz": MNIST_FILES[name][0] for name in missing}
+        download(urls, MNIST_MIRRORS, folder)
+    return paths
+
+
+def parse_idx(content, path):
+    """The array in the bytes of an IDX file of unsigned bytes; path is named in errors.
+
+    Layout: 0, 0, 8 (unsigned byte), number of axes; a big-endian int32 an axis; the elements.
+    Raises: DataError unless header and length agree.
+    """
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or content[3] not in (1, 3):
+        raise DataError(
+            f"{path} is no IDX file of unsigned bytes: expected it to begin with 00 00 08 and "
+            f"01 or 03, got {content[:4].hex(' ') or 'an empty file'}"
+        )
+    rank = content[3]
+    header = 4 + 4 * rank
+    if len(content) < header:
+        raise DataError(f"{path} is truncated: {len(content)} bytes, its header has {header}")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">i4", rank, offset=4))
+    if min(shape) < 1 or math.prod(shape) != len(content) - header:
+        raise DataError(
+            f"{path} is truncated or damaged: its header announces {shape}, "
+            f"and {len(content) - header} bytes follow"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _read_bytes(path, limit=200_000_000):
+    """The content of a file, unpacked if its name ends in .gz, of at most `limit` bytes."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if len(content) > limit:
+        raise DataError(f"{path} is larger than {limit:,} bytes when unpacked")
+    return content
+
+
+# --- downloads ----------------------------------------------------------------------------------
+
+
+def download(files, mirrors, folder):
+    """Fetch files, {name: MD5}, from the first of the mirrors that has them whole, into folder.
+
+    Raises: _NotFoundError with the reason for each mirror; within REACH_SECONDS if none answers.
+    """
+    import pooch  # here, because its import takes longer than --help may
+
+    answering, reasons = _answering(mirrors, next(iter(files)))
+    downloader = pooch.HTTPDownloader(timeout=STALL_SECONDS, progressbar=sys.stderr.isatty())
+    pooch.get_logger().setLevel("WARNING")
+    for name, md5 in files.items():
+        for mirror in answering:
+            print(f"downloading {mirror}{name}")
+            try:
+                pooch.retrieve(mirror + name, f"md5:{md5}", name, folder, downloader=downloader)
+                break
+            except (OSError, ValueError) as error:  # those of requests are OSErrors
+                reasons[mirror] = " ".join(str(error).split())
+        else:
+            tried = "; ".join(f"{mirror}: {reasons[mirror]}" for mirror in mirrors)
+            raise _NotFoundError(
+                f"{folder / name} is missing and could not be downloaded ({tried})"
+            )
+
+
+def _answering(mirrors, name):
+    """Those of the mirrors that answer within REACH_SECONDS, and why the others do not.
+
+    All are asked at once, in threads that are left behind when the time is up: looking up a name on
+    a blocked network may hang for longer than any time-out of the request.
+    """
+    import requests
+
+    reasons = dict.fromkeys(mirrors, f"no answer within {REACH_SECONDS} s")
+
+    def ask(mirror):
+        try:
+            requests.head(mirror + name, timeout=REACH_SECONDS).raise_for_status()
+            reasons[mirror] = ""
+        except OSError as error:
+            reasons[mirror] = f"{type(error).__name__}"
+
+    askers = [threading.Thread(target=ask, args=[mirror], daemon=True) for mirror in mirrors]
+    for asker in askers:
+        asker.start()
+    deadline = time.monotonic() + REACH_SECONDS
+    for asker in askers:
+        asker.join(max(0, deadline - time.monotonic()))
+    return [mirror for mirror in mirrors if not reasons[mirror]], reasons
+
+
+# --- the generated stand-ins --------------------------------------------------------------------
+
+STAND_IN_VERSION = 1  # raise it when the same seed gives other images
+STAND_IN_CHUNK = 2_000  # images drawn at once
+GLYPH_SIZE = 64  # rows and columns of a glyph's distance map
+
+
+def generated_digits(data_dir, num_train=60_000, num_test=10_000, seed=0):
+    """A stand-in for MNIST: digits drawn from the fonts that matplotlib ships, each one warped.
+
+    Shift, rotation, scale, shear, stroke weight, elastic distortion, brightness and noise are drawn
+    at random. The same seed gives the same images. Kept in data_dir/generated, if that can be
+    written.
+    Returns training images (num_train, 28, 28) of uint8, their labels, and the same for the test.
+    """
+    num = num_train + num_test
+    path = Path(data_dir, "generated", f"digits_v{STAND_IN_VERSION}_{seed}_{num}.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"]
+        if images.shape != (num, 28, 28) or labels.shape != (num,):
+            raise ValueError
+    except (OSError, ValueError, KeyError, EOFError, zlib.error):
+        print(f"drawing {num:,} digits")
+        images, labels = _draw_digits(num, seed)
+        _cache_arrays(path, images=images, labels=labels)
+    return images[:num_train], labels[:num_train], images[num_train:], labels[num_train:]
+
+
+def _cache_arrays(path, **arrays):
+    """Save arrays for the next time, whole or not at all, and do without where that fails."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(temporary, **arrays)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        warn(f"the generated images are not kept for the next run: {error}")
+
+
+def _draw_digits(num, seed):
+    glyphs = _glyph_distances()
+    images = np.empty((num, 28, 28), np.uint8)
+    labels = np.empty(num, np.uint8)
+
+    def draw(start):
+        chunk = slice(start, min(start + STAND_IN_CHUNK, num))
+        rng = np.random.default_rng(
+            [seed, start]
+        )  # a chunk's own: chunks may be drawn in any order
+        labels[chunk] = rng.integers(10, size=chunk.stop - start)
+        images[chunk] = _warped(glyphs, labels[chunk], rng)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(draw, range(0, num, STAND_IN_CHUNK)))
+    return images, labels
+
+
+def _glyph_distances():
+    """The digits of each font as maps of the distance to their outline, positive inside.
+
+    Shape: (fonts, 10, GLYPH_SIZE, GLYPH_SIZE), in units of the digit's height. From distances,
+    strokes of any weight can be cut with soft edges.
+    """
+    from matplotlib import get_data_path
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.patches import PathPatch
+    from matplotlib.textpath import TextPath
+    from matplotlib.transforms import Affine2D
+    from scipy.ndimage import distance_transform_edt
+
+    fonts = Path(get_data_path(), "fonts", "ttf")
+    families = ("DejaVu[!L]*", "STIXGeneral*", "cm[brst]*")  # those that have digits
+    paths = sorted(p for family in families for p in fonts.glob(f"{family}.ttf"))
+    paths = [
+        p for p in paths if p.stem not in ("DejaVuSansDisplay", "DejaVuSerifDisplay", "cmsy10")
+    ]
+    oversampling = 4
+    size = GLYPH_SIZE * oversampling
+    maps = np.empty((len(paths), 10, GLYPH_SIZE, GLYPH_SIZE), np.float32)
+    for font_maps, path in zip(maps, paths, strict=True):
+        for digit in range(10):
+            outline = TextPath((0, 0), str(digit), size=100, prop=FontProperties(fname=path))
+            box = outline.get_extents()
+            fit = Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2)
+            fit.scale(0.6 / box.height).translate(0.5, 0.5)  # the figure is 1 wide
+            canvas = FigureCanvasAgg(Figure(figsize=(size / 100, size / 100), dpi=100))
+            canvas.figure.add_artist(PathPatch(fit.transform_path(outline), lw=0, fc="black"))
+            canvas.draw()
+            inside = np.asarray(canvas.buffer_rgba())[..., 0] < 128
+            distance = distance_transform_edt(inside) - distance_transform_edt(~inside)
+            blocks = distance.reshape(GLYPH_SIZE, oversampling, GLYPH_SIZE, oversampling)
+            font_maps[digit] = blocks.mean(axis=(1, 3)) / (0.6 * size)
+    return maps
+
+
+def _warped(glyphs, labels, rng):
+    """One random image for each label. Shape: (N, 28, 28) of uint8."""
+    from scipy.ndimage import map_coordinates
+
+    n = len(labels)
+
+    def uniform(low, high):
+        return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
+
+    # Where each pixel of the image looks in the glyph, whose height is 1: the inverse of rotation,
+    # scale, shear and shift, then an elastic field from a coarse grid of random displacements.
+    height, width = uniform(0.5, 0.8), uniform(0.42, 0.85)
+    angle, shear = rng.normal(0, 0.2, (2, n, 1, 1)).astype(np.float32)
+    ticks = (np.arange(28, dtype=np.float32) - 13.5) / 28
+    y = ticks[:, np.newaxis] - uniform(-0.1, 0.1)
+    x = ticks[np.newaxis, :] - uniform(-0.1, 0.1)
+    y, x = np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x
+    x = x + shear * y
+    spread = _bump_basis(5)
+    elastic = spread @ rng.normal(0, 0.085, (2, n, 5, 5)).astype(np.float32) @ spread.T
+    y, x = y / height + elastic[0], x / width + elastic[1]
+
+    # The distance to the outline there, and from it the ink.
+    kind = rng.integers(len(glyphs), size=n) * 10 + labels
+    maps = glyphs.reshape(-1, GLYPH_SIZE, GLYPH_SIZE)
+    at = [
+        np.broadcast_to(kind[:, np.newaxis, np.newaxis], y.shape),
+        (y * 0.6 + 0.5) * GLYPH_SIZE - 0.5,
+        (x * 0.6 + 0.5) * GLYPH_SIZE - 0.5,
+    ]
+    distance = map_coordinates(maps, at, np.float32, order=1, mode="nearest")
+    softness = uniform(0.02, 0.08)
+    ink = np.clip(0.5 + (distance + uniform(-0.035, 0.06)) / softness, 0, 1)
+    noise = rng.standard_normal(ink.shape, np.float32) * uniform(0, 0.12)
+    image = ink * uniform(0.6, 1) + noise
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _bump_basis(num):
+    """Shape (28, num): a smooth bump around each of num places, to spread a coarse field."""
+    places = np.linspace(-2, 30, num)
+    bumps = np.exp(-0.5 * ((np.arange(28)[:, np.newaxis] - places) / (0.6 * 32 / (num - 1))) ** 2)
+    return (bumps / bumps.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def warn(message):
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,111 @@
+"""Classification metrics: the confusion matrix, all that follows from it, the worst mistakes.
+
+K classes; a confusion matrix is (K, K), rows the true class, columns the predicted one, entries
+the number of examples. A ratio 0/0 (the precision of a class that was never predicted, the recall
+of one that never occurs, any metric of no examples) is 0, as in scikit-learn with zero_division=0.
+"""
+
+import numpy as np
+
+
+def confusion_matrix(true, predicted, num_classes):
+    """Count the pairs of true and predicted class.
+
+    Shapes: true, predicted (N,) integers from 0 to num_classes - 1 -> (K, K) of int64.
+    Raises: ValueError for other shapes, types or values.
+    """
+    true, predicted = np.asarray(true), np.asarray(predicted)
+    if true.ndim != 1 or true.shape != predicted.shape:
+        raise ValueError(
+            f"expected two vectors of one length, got shapes {true.shape} and {predicted.shape}"
+        )
+    for name, labels in (("true", true), ("predicted", predicted)):
+        if labels.size and not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"expected {name} classes as integers, got {labels.dtype}")
+        if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
+            raise ValueError(
+                f"expected {name} classes from 0 to {num_classes - 1}, "
+                f"got {labels.min()} to {labels.max()}"
+            )
+    pairs = true.astype(np.int64) * num_classes + predicted
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def accuracy(confusion):
+    """Share of the examples on the diagonal, a fraction."""
+    return float(_ratio(np.trace(confusion), np.sum(confusion)))
+
+
+def precision(confusion):
+    """Of the examples predicted as each class, the share that is of it. Shape (K,)."""
+    return _ratio(np.diag(confusion), np.sum(confusion, axis=0))
+
+
+def recall(confusion):
+    """Of the examples of each class, the share that was predicted as it. Shape (K,)."""
+    return _ratio(np.diag(confusion), support(confusion))
+
+
+def f1(confusion):
+    """Harmonic mean of precision and recall of each class. Shape (K,)."""
+    return _ratio(2 * np.diag(confusion), np.sum(confusion, axis=0) + support(confusion))
+
+
+def support(confusion):
+    """Number of examples of each class. Shape (K,)."""
+    return np.sum(confusion, axis=1)
+
+
+def per_class_table(confusion, class_names):
+    """Precision, recall, F1 and support of each class and their means, as lines of text."""
+    columns = [precision(confusion), recall(confusion), f1(confusion)]
+    width = max(len("mean"), *map(len, class_names))
+    lines = [f"{'':{width}}  precision  recall      F1  support"]
+    for name, *values, count in zip(class_names, *columns, support(confusion), strict=True):
+        lines.append(_table_row(name, width, values, count))
+    means = [column.mean() for column in columns]
+    lines.append(_table_row("mean", width, means, np.sum(confusion)))
+    return "\n".join(lines)
+
+
+MISTAKE_COLUMNS = ["index", "true", "loss"] + [
+    f"{what}_{rank}" for rank in (1, 2, 3) for what in ("class", "probability")
+]
+
+
+def worst_mistakes(logits, true, class_names, num):
+    """The misclassified examples with the largest cross-entropy loss, the worst one first.
+
+    Shapes: logits (N, K), true (N,). Returns at most num dicts with the keys MISTAKE_COLUMNS: the
+    index of the example, its class, its loss, and the three most probable classes.
+    """
+    logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    losses = -log_probs[np.arange(len(true)), true]
+    wrong = np.flatnonzero(logits.argmax(axis=1) != true)
+    rows = []
+    for index in wrong[np.argsort(-losses[wrong], kind="stable")][:num]:
+        row = {"index": int(index), "true": class_names[true[index]], "loss": float(losses[index])}
+        for rank, k in enumerate(np.argsort(-logits[index], kind="stable")[:3], start=1):
+            row[f"class_{rank}"] = class_names[k]
+            row[f"probability_{rank}"] = float(np.exp(log_probs[index, k]))
+        rows.append(row)
+    return rows
+
+
+def mistake_caption(row):
+    """A row of worst_mistakes as text of four lines for under or above its image."""
+    lines = [f"true: {row['true']}  loss {row['loss']:.1f}"]
+    lines += [f"{row[f'probability_{rank}']:6.1%} {row[f'class_{rank}']}" for rank in (1, 2, 3)]
+    return "\n".join(lines)
+
+
+def _table_row(name, width, values, count):
+    shares = "{:9.4f}  {:6.4f}  {:6.4f}".format(*values)
+    return f"{name:{width}}  {shares}  {count:7d}"
+
+
+def _ratio(numerator, denominator):
+    """numerator / denominator, and 0 where the denominator is 0."""
+    return np.where(np.equal(denominator, 0), 0.0, numerator / np.maximum(denominator, 1))

@@ -1,0 +1,247 @@
+"""Networks as lists of layers: forward, backward, update; training, evaluation, a summary.
+
+Any objects with the interface of layers.py will do, a student's own as well.
+"""
+
+import time
+from bisect import bisect_right
+from typing import NamedTuple
+
+import numpy as np
+
+import metrics
+import runs
+
+
+def forward_pass(net, inputs):
+    """The output of the last layer: inputs through every layer of net in turn."""
+    out = inputs
+    for layer in net:
+        out = layer.forward(out)
+    return out
+
+
+def backward_pass(net, loss, x, y):
+    """The gradient of the loss with respect to every parameter, after a forward_pass.
+
+    x: the output of that forward_pass; y: what the loss compares it with.
+    Returns a list of [[parameter, gradient], ..., name], those of the loss itself first.
+    """
+    grads = loss.backward_params() if loss.has_params else []
+    grad_out = loss.backward_inputs(x, y)
+    for layer in reversed(net):
+        if layer.has_params:
+            grads.append(layer.backward_params(grad_out))
+        if layer is not net[0]:  # nobody asks for the gradient of the images
+            grad_out = layer.backward_inputs(grad_out)
+    return grads
+
+
+def sgd_update_params(grads, config):
+    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient."""
+    lr = float(config["lr"])
+    for *pairs, _name in grads:
+        for parameter, grad in pairs:
+            parameter -= lr * grad
+
+
+def train(
+    train_x, train_y, valid_x, valid_y, net, loss, config, run=None, on_step=None, on_epoch=None
+):
+    """Train net by stochastic gradient descent on shuffled batches, and return it.
+
+    train_y, valid_y: a row an image, one-hot for cross-entropy.
+    config: a mapping with max_epochs, batch_size, save_dir and lr_policy ({epoch: {'lr': value}},
+    each valid from its epoch on); optional seed (default 0). The order of the images depends on
+    the seed and the epoch alone.
+    run: a runs.Run that takes history and checkpoints, by default a new one in save_dir.
+    on_step: called as on_step(epoch, step) after each step; both count from 1. on_epoch: called as
+    on_epoch(row) with the row of the history that is about to be recorded, and may add to it.
+    In the history, training loss and accuracy are means over the batches as they were trained on;
+    the losses include the regularizers.
+    Raises: ValueError for options out of range; runs.Diverged; runs.Interrupted after a signal.
+    """
+    batch_size, max_epochs = config["batch_size"], config["max_epochs"]
+    _check_config(config, train_x, train_y)
+    run = run or runs.Run.start(config["save_dir"])
+    params = parameters(net)
+    at = run.restore(params)
+    num_steps = -(-len(train_x) // batch_size)
+    with run.recording():
+        while at.epoch <= max_epochs:
+            sgd_config = _in_epoch(config["lr_policy"], at.epoch)
+            rng = np.random.default_rng([config.get("seed", 0), at.epoch])
+            order = rng.permutation(len(train_x))
+            started = time.perf_counter() - at.seconds
+            for step in run.progress(at, num_steps, f"epoch {at.epoch}/{max_epochs}"):
+                batch = order[step * batch_size : (step + 1) * batch_size]
+                x, y = train_x[batch], train_y[batch]
+                logits = forward_pass(net, x)
+                batch_loss = float(loss.forward(logits, y))
+                run.check_finite(batch_loss, at, sgd_config["lr"])
+                sgd_update_params(backward_pass(net, loss, logits, y), sgd_config)
+
+                at.step = step + 1
+                at.num_seen += len(batch)
+                at.loss_sum += batch_loss * len(batch)
+                at.num_correct += int(np.sum(logits.argmax(axis=1) == y.argmax(axis=1)))
+                at.seconds = time.perf_counter() - started
+                if on_step is not None:
+                    on_step(at.epoch, at.step)
+                run.stop_if_asked(params, at)
+            train_loss, train_acc = at.loss_sum / at.num_seen, at.num_correct / at.num_seen
+            print(
+                f"epoch {at.epoch}/{max_epochs}: lr {sgd_config['lr']:g}, "
+                f"training loss {train_loss:.4f}, accuracy {train_acc:.2%}, {at.seconds:.1f} s"
+            )
+            valid_loss, valid_acc = evaluate("validation", valid_x, valid_y, net, loss, config)
+            row = {
+                "epoch": at.epoch,
+                "lr": sgd_config["lr"],
+                "train_loss": train_loss,
+                "train_acc": train_acc,
+                "valid_loss": valid_loss,
+                "valid_acc": valid_acc,
+                "seconds": time.perf_counter() - started,
+            }
+            if on_epoch is not None:
+                on_epoch(row)
+            at = runs.Position(epoch=at.epoch + 1)
+            run.finish_epoch(row, params, at)
+            run.stop_if_asked(params, at)
+    return net
+
+
+def predict(net, x, batch_size):
+    """The outputs of net for all of x, batch_size images at a time. Shape (N, K)."""
+    starts = range(0, len(x), batch_size)
+    return np.concatenate([forward_pass(net, x[i : i + batch_size]) for i in starts])
+
+
+def evaluate(name, x, y, net, loss, config):
+    """Print and return the mean loss and the accuracy (a fraction) of net on x, y.
+
+    y: a row an image, as in train; config: a mapping with batch_size.
+    """
+    logits = predict(net, x, config["batch_size"])
+    mean_loss = float(loss.forward(logits, y))
+    confusion = metrics.confusion_matrix(y.argmax(axis=1), logits.argmax(axis=1), y.shape[1])
+    accuracy = metrics.accuracy(confusion)
+    print(f"{name}: loss {mean_loss:.4f}, accuracy {accuracy:.2%}")
+    return mean_loss, accuracy
+
+
+def parameters(net):
+    """The parameter arrays of net by position, layer and name, such as '0.conv1.weights'."""
+    return {
+        f"{i}.{layer.name}.{attribute}": getattr(layer, attribute)
+        for i, layer in enumerate(net)
+        for attribute in ("weights", "bias")
+        if hasattr(layer, attribute)
+    }
+
+
+class SummaryRow(NamedTuple):
+    """One layer for one image; receptive_field None: all of the image. kept_bytes: for a batch."""
+
+    name: str
+    output: tuple
+    num_params: int
+    receptive_field: int | None
+    multiply_adds: int
+    kept_bytes: int
+
+
+def summary_rows(net, batch_size):
+    """A SummaryRow for each layer, after a forward pass of batch_size blank images.
+
+    kept_bytes is what the layer really holds then for the backward pass: its arrays other than
+    the parameters, each counted once in the network.
+    """
+    shape = (batch_size, *net[0].input_shape[1:])
+    out = forward_pass(net, np.zeros(shape, getattr(net[0], "dtype", np.float64)))
+    assert out.shape[0] == batch_size
+    rows, counted = [], set()
+    field, jump = 1, 1  # pixels that one output sees, pixels between neighbouring outputs
+    for layer in net:
+        params = [layer.weights, layer.bias] if layer.has_params else []
+        output = tuple(layer.shape[1:])
+        if len(output) < 3:
+            field = None
+        else:
+            window = getattr(layer, "kernel_size", getattr(layer, "pool_size", 1))
+            field += (window - 1) * jump
+            jump *= getattr(layer, "stride", 1)
+        kept = 0
+        for array in _arrays(vars(layer).values()):
+            memory = array if array.base is None else array.base
+            if not any(memory is param for param in params) and id(memory) not in counted:
+                counted.add(id(memory))
+                kept += array.nbytes
+        num_params = sum(param.size for param in params)
+        multiply_adds = layer.weights.size * int(np.prod(output[1:])) if params else 0
+        rows.append(SummaryRow(layer.name, output, num_params, field, multiply_adds, kept))
+    return rows
+
+
+def summary(net, batch_size):
+    """summary_rows with their totals, as a table."""
+    rows = summary_rows(net, batch_size)
+    width = max(len("layer"), *(len(row.name) for row in rows))
+    line = f"{{:{width}}}  {{:>12}}  {{:>10}}  {{:>15}}  {{:>13}}  {{:>12}}"
+    lines = [
+        line.format(
+            "layer", "output", "parameters", "receptive field", "multiply-adds", "kept bytes"
+        )
+    ]
+    lines += [
+        line.format(
+            row.name,
+            "x".join(map(str, row.output)),
+            f"{row.num_params:,}",
+            "all"
+            if row.receptive_field is None
+            else f"{row.receptive_field}x{row.receptive_field}",
+            f"{row.multiply_adds:,}",
+            f"{row.kept_bytes:,}",
+        )
+        for row in rows
+    ]
+    totals = [f"{sum(getattr(row, key) for row in rows):,}" for key in SUMMED]
+    lines.append(line.format("total", "", totals[0], "", *totals[1:]))
+    outputs = sum(int(np.prod(row.output)) for row in rows) * batch_size
+    itemsize = getattr(net[0], "dtype", np.dtype(np.float64)).itemsize
+    lines += [
+        "",
+        "output and multiply-adds: one image, forward; kept bytes: what the layers hold for the",
+        f"backward pass of a batch of {batch_size}. Keeping every output instead would take "
+        f"{outputs * itemsize:,} bytes.",
+    ]
+    return "\n".join(lines)
+
+
+SUMMED = ("num_params", "multiply_adds", "kept_bytes")
+
+
+def _arrays(values):
+    for value in values:
+        if isinstance(value, np.ndarray):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _arrays(value)
+
+
+def _in_epoch(lr_policy, epoch):
+    """The entry of lr_policy that holds in this epoch: that of the latest epoch up to it."""
+    starts = sorted(lr_policy)
+    return lr_policy[starts[bisect_right(starts, epoch) - 1]]
+
+
+def _check_config(config, train_x, train_y):
+    for key in ("batch_size", "max_epochs"):
+        if config[key] < 1:
+            raise ValueError(f"expected {key} of at least 1, got {config[key]}")
+    if min(config["lr_policy"]) > 1:
+        raise ValueError(f"expected lr_policy to start at epoch 1, got {config['lr_policy']}")
+    if len(train_x) != len(train_y) or len(train_x) == 0:
+        raise ValueError(f"expected as many labels as images, got {len(train_y)}, {len(train_x)}")

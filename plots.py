@@ -1,0 +1,212 @@
+"""Pictures: arrays in, image files out. Nothing is shown on a screen and no figure stays open.
+
+Every picture is written under another name and renamed, so that a viewer never sees half of one.
+Matplotlib and scikit-image are imported where they are used: a script's --help need not wait.
+"""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+FILTER_ZOOM = 16  # screen pixels a weight: no viewer's smoothing can blur a 5x5 filter
+FILTER_COLUMNS = 8
+TRAIN, VALID = "tab:purple", "tab:cyan"
+BORDER = 200  # grey level between the filters
+
+
+# --- filters ------------------------------------------------------------------------------------
+
+
+def filter_mosaic(weights):
+    """All filters side by side, each weight FILTER_ZOOM pixels wide.
+
+    The smallest weight of the picture is darkest, the largest lightest. Filters of 1 or 3 channels
+    become grey or coloured tiles; of others, every channel becomes a grey tile, a row a filter.
+    Shapes: weights (F, C, k, k) -> (rows, columns, 3) of uint8.
+    Raises: ValueError for another rank.
+    """
+    from skimage.util import montage
+
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 4:
+        raise ValueError(f"expected weights of shape (F, C, k, k), got {weights.shape}")
+    F, C = weights.shape[:2]
+    columns = min(F, FILTER_COLUMNS)
+    if C not in (1, 3):
+        weights, columns = weights.reshape(F * C, 1, *weights.shape[2:]), C
+    weights = np.nan_to_num(weights, posinf=0, neginf=0)
+    low, high = weights.min(), weights.max()
+    tiles = (weights - low) / (high - low if high > low else 1) * 255
+    tiles = np.rint(tiles).astype(np.uint8).repeat(FILTER_ZOOM, 2).repeat(FILTER_ZOOM, 3)
+    tiles = np.broadcast_to(tiles, (len(tiles), 3, *tiles.shape[2:])).transpose(0, 2, 3, 1)
+    rows = -(-len(tiles) // columns)
+    return montage(
+        tiles, grid_shape=(rows, columns), padding_width=4, fill=[BORDER] * 3, channel_axis=3
+    )
+
+
+def draw_conv_filters(epoch, step, weights, save_dir):
+    """Write the filters to save_dir/epoch_%02d_step_%06d.png. Shape: weights (F, C, k, k)."""
+    from skimage.io import imsave
+
+    path = Path(save_dir) / f"epoch_{epoch:02d}_step_{step:06d}.png"
+    with _whole(path) as temporary:
+        imsave(temporary, filter_mosaic(weights), check_contrast=False)
+
+
+def draw_filters_before_after(path, before, after, note=""):
+    """The filters before and after training, one above the other. Shapes: (F, C, k, k) each."""
+    mosaics = [filter_mosaic(before), filter_mosaic(after)]
+    height, width = mosaics[0].shape[:2]
+    figure = _figure(8, 1.1 + 2 * 7.6 * height / width, note)
+    for axes, mosaic, title in zip(
+        figure.subplots(2, 1), mosaics, ["before training", "after training"], strict=True
+    ):
+        _show(axes, mosaic, f"first layer, {title}")
+    _save(figure, path)
+
+
+# --- curves -------------------------------------------------------------------------------------
+
+
+def plot_training_progress(save_dir, data, note=""):
+    """Write save_dir/training_plot.png: loss, accuracy, learning rate and error by epoch.
+
+    data: lists with a value an epoch, train_loss, valid_loss, train_acc, valid_acc (fractions), lr.
+    """
+    figure = _figure(14, 8, note)
+    loss, accuracy, rate, error = figure.subplots(2, 2).ravel()
+    epochs = np.arange(1, len(data["lr"]) + 1)
+    for key, color, label in (("train", TRAIN, "training"), ("valid", VALID, "validation")):
+        share = np.asarray(data[f"{key}_acc"], dtype=float)
+        style = {"color": color, "marker": "o", "label": label}
+        loss.plot(epochs, data[f"{key}_loss"], **style)
+        accuracy.plot(epochs, 100 * share, **style)
+        error.plot(epochs, 100 * (1 - share), **style)
+    rate.step(epochs, data["lr"], where="mid", color="tab:gray", marker="o")
+    loss.set(title="Loss", ylim=(0, None))
+    accuracy.set(title="Accuracy", ylabel="%")
+    rate.set(title="Learning rate", yscale="log", xlabel="epoch")
+    error.set(title="Error (100 % − accuracy)", ylabel="%", yscale="log", xlabel="epoch")
+    for axes in (loss, accuracy, error):
+        axes.legend()
+    for axes in (loss, accuracy, rate, error):
+        _style_epochs(axes)
+    _save(figure, Path(save_dir) / "training_plot.png")
+
+
+def draw_l2_comparison(path, runs, note=""):
+    """One column for each weight decay: filters before and after, accuracy, data and L2 loss.
+
+    runs: dicts with weight_decay, before and after (F, C, k, k), history (dicts an epoch, with
+    train_acc, valid_acc, data_loss and l2_loss), test_acc.
+    """
+    figure = _figure(5 * len(runs), 14, note)
+    rows = figure.subplots(
+        4, len(runs), squeeze=False, sharey="row", height_ratios=[1, 1, 1.6, 1.6]
+    )
+    for column, run in zip(rows.T, runs, strict=True):
+        before, after, accuracy, loss = column
+        epochs = [row["epoch"] for row in run["history"]]
+        _show(before, filter_mosaic(run["before"]), f"λ = {run['weight_decay']:g}\nbefore training")
+        _show(after, filter_mosaic(run["after"]), "after training")
+        for key, color, label in (("train", TRAIN, "training"), ("valid", VALID, "validation")):
+            shares = [100 * row[f"{key}_acc"] for row in run["history"]]
+            accuracy.plot(epochs, shares, color=color, marker="o", label=label)
+        accuracy.set(title=f"accuracy in % (test: {run['test_acc']:.2%})")
+        for key, color, label in (
+            ("data_loss", VALID, "data (validation)"),
+            ("l2_loss", "tab:orange", "regularization"),
+        ):
+            losses = [row[key] for row in run["history"]]
+            loss.plot(epochs, losses, color=color, marker="o", label=label)
+        loss.set(title="loss", xlabel="epoch", yscale="log")
+        for axes in (accuracy, loss):
+            _style_epochs(axes)
+            axes.legend()
+    _save(figure, path)
+
+
+# --- classification -----------------------------------------------------------------------------
+
+
+def draw_confusion_matrix(path, confusion, class_names, note=""):
+    """Counts as numbers, shares of the true class as colour. Shape: confusion (K, K)."""
+    confusion = np.asarray(confusion)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    figure = _figure(9, 8, note)
+    axes = figure.subplots()
+    # The root spreads the small shares, where the mistakes are.
+    image = axes.imshow(np.sqrt(shares), cmap="BuPu", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        color = "white" if shares[row, column] > 0.3 else "black" if count else "lightgray"
+        axes.text(column, row, f"{count}", ha="center", va="center", color=color)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=45 if max(map(len, class_names)) > 3 else 0)
+    axes.set_yticks(ticks, class_names)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    accuracy = np.trace(confusion) / max(confusion.sum(), 1)
+    axes.set_title(f"Confusion matrix: {accuracy:.2%} of {confusion.sum():,} images are right")
+    bar = figure.colorbar(image, label="share of the true class", shrink=0.8)
+    marks = np.array([0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar.set_ticks(np.sqrt(marks), labels=[f"{mark:.0%}" for mark in marks])
+    _save(figure, path)
+
+
+def draw_mistakes(path, images, captions, note=""):
+    """Enlarged images with captions. Shape: images (N, H, W, C) of uint8; captions: N texts."""
+    columns = 5
+    rows = max(1, -(-len(images) // columns))
+    figure = _figure(2.4 * columns, 2.9 * rows + 0.4, note)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, image, caption in zip(grid, images, captions, strict=False):
+        _show(axes, image if image.shape[-1] == 3 else image[..., 0])
+        axes.set_title(caption, fontsize=9, family="monospace")
+    if not len(images):
+        grid[0].text(0, 0.5, "no image was misclassified")
+    _save(figure, path)
+
+
+# --- common parts -------------------------------------------------------------------------------
+
+
+def _figure(width, height, note):
+    """A figure of width x height inches that belongs to no window; note: a line at its foot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if note:
+        figure.supxlabel(note, color="tab:red", fontsize=11)
+    return figure
+
+
+def _show(axes, image, title=None):
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.axis("off")
+    axes.set_title(title)
+
+
+def _style_epochs(axes):
+    axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _save(figure, path):
+    with _whole(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+@contextlib.contextmanager
+def _whole(path):
+    """A name to write to, in the same folder, which becomes path if all goes well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".part-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,60 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import data
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Some hundred generated digits as a data.Dataset: 500 / 5,000 / 200 images."""
+    images, labels = data._draw_digits(5_700, seed=1)
+    arrays = images[:5_500], labels[:5_500], images[5_500:], labels[5_500:]
+    return data._mnist_dataset(arrays, "generated", None)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A DATA_DIR that holds the whole generated stand-in and nothing else."""
+    folder = tmp_path_factory.mktemp("data")
+    data.generated_digits(folder)
+    return folder
+
+
+@pytest.fixture
+def script(data_dir, tmp_path):
+    """Run a script as a user would, on the generated digits, from another folder."""
+
+    def run(name, *options, **kwargs):
+        env = {**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(tmp_path / "out")}
+        return subprocess.run(
+            [sys.executable, "-W", "error", ROOT / name, *map(str, options)],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **kwargs,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_data_dir():
+    """DATA_DIR, or datasets/ beside the scripts, where it holds the real MNIST."""
+    folder = Path(os.environ.get("DATA_DIR") or ROOT / "datasets")
+    if not (folder / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no real MNIST in {folder}")
+    return folder
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

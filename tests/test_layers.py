@@ -1,0 +1,477 @@
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from torch.nn import functional
+
+import layers
+import reference
+
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+
+
+def normal(rng, shape, dtype=np.float64):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def assert_close(actual, expected, dtype):
+    assert actual.dtype == dtype
+    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * 10)
+
+
+# --- hand-computed numbers ----------------------------------------------------------------------
+
+
+def test_convolution_by_hand():
+    x = np.arange(1.0, 10).reshape(1, 1, 3, 3)
+    conv = layers.Convolution(x, 1, 3, "conv")
+    conv.weights[...] = [[0, 0, 0, 0, 1, 2, 0, 0, 0]]  # the pixel plus twice its right neighbour
+    conv.bias[...] = 10
+    expected = [[15, 18, 13], [24, 27, 16], [33, 36, 19]]
+    assert np.array_equal(conv.forward(x)[0, 0], expected)
+    grad_out = np.zeros((1, 1, 3, 3))
+    grad_out[0, 0, 1, 1] = 1
+    assert np.array_equal(conv.backward_inputs(grad_out)[0, 0], [[0, 0, 0], [0, 1, 2], [0, 0, 0]])
+    (weights, grad_weights), (bias, grad_bias), name = conv.backward_params(grad_out)
+    assert weights is conv.weights
+    assert bias is conv.bias
+    assert name == "conv"
+    assert np.array_equal(grad_weights, [[1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    assert np.array_equal(grad_bias, [1])
+
+
+def test_max_pooling_by_hand_takes_the_first_of_a_tie():
+    x = np.array([[1.0, 1, 0, 2], [1, 0, 3, 3]]).reshape(1, 1, 2, 4)
+    pool = layers.MaxPooling(x, "pool")
+    assert np.array_equal(pool.forward(x), [[[[1, 3]]]])
+    grad_x = pool.backward_inputs(np.array([[[[5.0, 7]]]]))
+    assert np.array_equal(grad_x[0, 0], [[5, 0, 0, 0], [0, 0, 7, 0]])
+
+
+def test_fc_by_hand():
+    x = np.array([[1.0, 2], [3, 4]])
+    fc = layers.FC(x, 1, "fc")
+    fc.weights[...], fc.bias[...] = [[10, 1]], 0.5
+    assert np.array_equal(fc.forward(x), [[12.5], [34.5]])
+    grad_out = np.array([[1.0], [2]])
+    assert np.array_equal(fc.backward_inputs(grad_out), [[10, 1], [20, 2]])
+    (_, grad_weights), (_, grad_bias), _ = fc.backward_params(grad_out)
+    assert np.array_equal(grad_weights, [[7, 10]])
+    assert np.array_equal(grad_bias, [3])
+
+
+def test_relu_by_hand():
+    x = np.array([[-1.0, 0, 2]])
+    relu = layers.ReLU(x, "relu")
+    assert np.array_equal(relu.forward(x), [[0, 0, 2]])
+    assert np.array_equal(relu.backward_inputs(np.array([[5.0, 6, 7]])), [[0, 0, 7]])
+
+
+def test_cross_entropy_by_hand():
+    x, y = np.log([[1.0, 3], [1, 1]]), np.array([[0.0, 1], [0.5, 0.5]])
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    assert loss.forward(x, y) == pytest.approx((np.log(4 / 3) + np.log(2)) / 2)
+    np.testing.assert_allclose(loss.backward_inputs(x, y), [[0.125, -0.125], [0, 0]], atol=1e-15)
+
+
+def test_l2_by_hand():
+    weights = np.array([[1.0, -2], [0, 3]])
+    l2 = layers.L2Regularizer(weights, 0.5, "l2")
+    assert l2.forward() == 3.5
+    (same, grad), name = l2.backward_params()
+    assert same is weights
+    assert name == "l2"
+    assert np.array_equal(grad, [[0.5, -1], [0, 1.5]])
+    data_loss = layers.SoftmaxCrossEntropyWithLogits()
+    total = layers.RegularizedLoss(data_loss, [l2, l2])
+    x, y = np.zeros((1, 2)), np.array([[1.0, 0]])
+    assert total.forward(x, y) == pytest.approx(np.log(2) + 7)
+    assert len(total.backward_params()) == 2
+
+
+# --- against torch and the slow reference -------------------------------------------------------
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(3, 2, 7, 6), (1, 1, 5, 5), (4, 3, 9, 4), (2, 5, 1, 8)])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "stride"),
+    [(3, "SAME", 1), (5, "SAME", 1), (1, "VALID", 1), (3, 1, 2), (5, 2, 3), (2, 1, 1), (3, 4, 1)],
+)
+def test_convolution_equals_torch(rng, dtype, shape, kernel, padding, stride):
+    x = normal(rng, shape, dtype)
+    conv = layers.Convolution(x, 4, kernel, "conv", padding, stride=stride, rng=rng)
+    conv.bias[...] = normal(rng, 4)
+    out = conv.forward(x)
+    assert out.shape == conv.shape
+    weights = torch.tensor(conv.weights.reshape(4, shape[1], kernel, kernel), requires_grad=True)
+    bias, tx = torch.tensor(conv.bias, requires_grad=True), torch.tensor(x, requires_grad=True)
+    expected = functional.conv2d(tx, weights, bias, stride, conv.pad)
+    assert_close(out, expected.detach(), dtype)
+    assert_close(out, reference.conv(x, conv.weights, conv.bias, kernel, conv.pad, stride), dtype)
+    grad_out = normal(rng, out.shape, dtype)
+    expected.backward(torch.tensor(grad_out))
+    assert_close(conv.backward_inputs(grad_out), tx.grad, dtype)
+    (_, grad_weights), (_, grad_bias), _ = conv.backward_params(grad_out)
+    assert_close(grad_weights, weights.grad.reshape(4, -1), dtype)
+    assert_close(grad_bias, bias.grad, dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("kernel", "padding", "stride"), [(5, 2, 1), (3, 0, 1), (3, 2, 2), (2, 1, 1)]
+)
+def test_convolution_is_a_product_with_im2col(rng, dtype, kernel, padding, stride):
+    x = normal(rng, (3, 2, 8, 7), dtype)
+    conv = layers.Convolution(x, 4, kernel, "conv", padding, stride=stride, rng=rng)
+    cols = layers.kernels.im2col_cython(x, kernel, kernel, padding, stride)
+    product = conv.weights @ cols + conv.bias[:, np.newaxis]
+    _, F_, OH, OW = conv.shape
+    assert_close(conv.forward(x), product.reshape(F_, OH, OW, 3).transpose(3, 0, 1, 2), dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(3, 2, 8, 8), (1, 1, 5, 7), (2, 3, 4, 9)])
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3), (1, 1), (4, 4)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pooling_equals_torch(rng, dtype, shape, size, stride, ties):
+    x = normal(rng, shape, dtype)
+    if ties:
+        x = np.rint(x)
+    pool = layers.MaxPooling(x, "pool", size, stride)
+    out = pool.forward(x)
+    assert out.shape == pool.shape
+    tx = torch.tensor(x, requires_grad=True)
+    expected = functional.max_pool2d(tx, size, stride)
+    assert np.array_equal(out, expected.detach())
+    assert np.array_equal(out, reference.max_pool(x, size, stride))
+    grad_out = normal(rng, out.shape, dtype)
+    expected.backward(torch.tensor(grad_out))
+    assert_close(pool.backward_inputs(grad_out), tx.grad, dtype)
+    assert_close(
+        pool.backward_inputs(grad_out), reference.max_pool_grad(x, grad_out, size, stride), dtype
+    )
+
+
+def test_large_windows_keep_larger_offsets(rng):
+    x = normal(rng, (1, 2, 40, 33))
+    pool = layers.MaxPooling(x, "pool", 20, 10)
+    assert np.array_equal(pool.forward(x), reference.max_pool(x, 20, 10))
+    grad_out = normal(rng, pool.shape)
+    expected = reference.max_pool_grad(x, grad_out, 20, 10)
+    assert_close(pool.backward_inputs(grad_out), expected, np.float64)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (3, 40)])
+def test_fc_equals_torch(rng, dtype, shape):
+    x = normal(rng, shape, dtype)
+    fc = layers.FC(x, 6, "fc", rng=rng)
+    fc.bias[...] = normal(rng, 6)
+    weights, bias = (torch.tensor(a, requires_grad=True) for a in (fc.weights, fc.bias))
+    tx = torch.tensor(x, requires_grad=True)
+    expected = functional.linear(tx, weights, bias)
+    assert_close(fc.forward(x), expected.detach(), dtype)
+    grad_out = normal(rng, expected.shape, dtype)
+    expected.backward(torch.tensor(grad_out))
+    assert_close(fc.backward_inputs(grad_out), tx.grad, dtype)
+    (_, grad_weights), (_, grad_bias), _ = fc.backward_params(grad_out)
+    assert_close(grad_weights, weights.grad, dtype)
+    assert_close(grad_bias, bias.grad, dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_cross_entropy_equals_torch(rng, dtype, one_hot):
+    x = normal(rng, (6, 5), dtype) * 3
+    y = (np.eye(5)[rng.integers(5, size=6)] if one_hot else rng.dirichlet(np.ones(5), 6)).astype(
+        dtype
+    )
+    tx = torch.tensor(x, requires_grad=True)
+    expected = functional.cross_entropy(tx, torch.tensor(y))
+    expected.backward()
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    value = loss.forward(x, y)
+    assert isinstance(value, np.floating)
+    assert_close(value, expected.detach(), dtype)
+    assert_close(loss.backward_inputs(x, y), tx.grad, dtype)
+
+
+@DTYPES
+def test_cross_entropy_of_huge_logits_is_exact(dtype):
+    x = np.array([[1000, -1000, 0], [-1000, -1000, 1000]], dtype)
+    loss, y = layers.SoftmaxCrossEntropyWithLogits(), np.array([[0, 1, 0], [0, 0, 1]], dtype)
+    assert loss.forward(x, y) == 1000  # (2000 + 0) / 2
+    assert np.array_equal(loss.backward_inputs(x, y), np.array([[1, -1, 0], [0, 0, 0]]) / 2)
+
+
+# --- the contract that all layers share ---------------------------------------------------------
+
+LAYERS = {
+    "Convolution": ((4, 2, 6, 5), lambda x: layers.Convolution(x, 3, 3, "layer")),
+    "Convolution stride 2": (
+        (4, 2, 6, 5),
+        lambda x: layers.Convolution(x, 3, 3, "layer", "VALID", stride=2),
+    ),
+    "MaxPooling": ((4, 2, 6, 5), lambda x: layers.MaxPooling(x, "layer")),
+    "MaxPooling 3, 2": ((4, 2, 7, 5), lambda x: layers.MaxPooling(x, "layer", 3, 2)),
+    "ReLU": ((4, 2, 6, 5), lambda x: layers.ReLU(x, "layer")),
+    "Flatten": ((4, 2, 6, 5), lambda x: layers.Flatten(x, "layer")),
+    "FC": ((4, 7), lambda x: layers.FC(x, 3, "layer")),
+}
+
+
+@pytest.fixture(params=LAYERS)
+def case(request):
+    return LAYERS[request.param]
+
+
+@DTYPES
+def test_contract(case, rng, dtype):
+    shape, make = case
+    x = normal(rng, shape, dtype)
+    layer = make(x)
+    assert layer.name == "layer"
+    assert layer.has_params == hasattr(layer, "weights") == hasattr(layer, "bias")
+    for batch in (shape[0], 1, 7):  # any batch size at every call
+        x = normal(rng, (batch, *shape[1:]), dtype)
+        x_before = x.copy()
+        out = layer.forward(x)
+        assert out.shape == (batch, *layer.shape[1:])
+        assert out.dtype == dtype
+        grad_out = normal(rng, out.shape, dtype)
+        grad_before, out_before = grad_out.copy(), out.copy()
+        grad_x = layer.backward_inputs(grad_out)
+        assert grad_x.shape == x.shape
+        assert grad_x.dtype == dtype
+        grads = [grad_x]
+        if layer.has_params:
+            pairs = layer.backward_params(grad_out)
+            assert pairs[0][0] is layer.weights
+            assert pairs[1][0] is layer.bias
+            assert pairs[2] == "layer"
+            assert all(p.shape == g.shape and g.dtype == dtype for p, g in pairs[:2])
+            grads += [pairs[0][1], pairs[1][1]]
+        copies = [grad.copy() for grad in grads]
+
+        # outputs are the caller's: nothing that happens later changes them, nor they the layer
+        out[...] = np.nan
+        again = layer.backward_inputs(grad_out)
+        assert np.array_equal(again, grad_x)
+        again[...] = np.nan
+        out = layer.forward(x)
+        assert np.array_equal(out, out_before)
+        layer.forward(x + 1)
+        layer.backward_inputs(grad_out * 2)
+        assert np.array_equal(out, out_before)
+        assert all(np.array_equal(a, b) for a, b in zip(grads, copies, strict=True))
+        assert np.array_equal(x, x_before)
+        assert np.array_equal(grad_out, grad_before)
+
+
+def test_outputs_do_not_share_memory_with_arguments(case, rng):
+    shape, make = case
+    x = normal(rng, shape)
+    layer = make(x)
+    out = layer.forward(x)
+    assert not np.shares_memory(out, x)
+    assert not np.shares_memory(layer.backward_inputs(out), out)
+
+
+def test_views_give_the_same_as_contiguous_arrays(case, rng):
+    shape, make = case
+    x = normal(rng, shape)
+    layer = make(x)
+    view = np.asfortranarray(x)
+    out = layer.forward(x)
+    grad_out = normal(rng, out.shape)
+    expected = layer.backward_inputs(grad_out)
+    assert np.array_equal(layer.forward(view), out)
+    assert np.array_equal(layer.backward_inputs(np.asfortranarray(grad_out)), expected)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    assert np.array_equal(layer.forward(read_only), out)
+
+
+def test_dtype_passes_from_layer_to_layer():
+    class OnlyShape:
+        shape = (2, 3, 6, 6)
+
+    for start, expected in (
+        (np.zeros((2, 3, 6, 6), np.float32), np.float32),
+        (np.zeros((2, 3, 6, 6)), np.float64),
+        (np.zeros((2, 3, 6, 6), np.uint8), np.float64),
+        (OnlyShape, np.float64),
+    ):
+        net = [layers.MaxPooling(start, "pool")]
+        net += [layers.ReLU(net[-1], "relu")]
+        net += [layers.Convolution(net[-1], 2, 3, "conv")]
+        net += [layers.Flatten(net[-1], "flatten")]
+        net += [layers.FC(net[-1], 2, "fc")]
+        assert [net[2].weights.dtype, net[2].bias.dtype, net[4].weights.dtype] == [expected] * 3
+
+
+def test_parameters_decide_the_dtype(rng):
+    for layer, shape in (
+        (layers.Convolution(np.zeros((2, 1, 4, 4), np.float32), 2, 3, "conv"), (2, 1, 4, 4)),
+        (layers.FC(np.zeros((2, 4), np.float32), 2, "fc"), (2, 4)),
+    ):
+        out = layer.forward(normal(rng, shape))
+        assert out.dtype == np.float32
+        grad_out = normal(rng, out.shape)
+        (_, grad_weights), (_, grad_bias), _ = layer.backward_params(grad_out)
+        grads = [layer.backward_inputs(grad_out), grad_weights, grad_bias]
+        assert [grad.dtype for grad in grads] == [np.float32] * 3
+
+
+def test_parameters_may_be_changed_and_replaced(rng):
+    x = normal(rng, (2, 1, 5, 5))
+    conv = layers.Convolution(x, 2, 3, "conv", rng=rng)
+    weights, bias = normal(rng, (2, 9)), normal(rng, 2)
+    conv.weights[...], conv.bias[...] = weights, bias
+    expected = conv.forward(x)
+    other = layers.Convolution(x, 2, 3, "other")
+    other.forward(x)
+    other.weights, other.bias = np.asfortranarray(weights), bias
+    assert np.array_equal(other.forward(x), expected)
+    other.weights = weights.astype(np.float32)
+    assert other.forward(x).dtype == np.float32
+    other.weights = weights[:, :4]
+    with pytest.raises(ValueError, match=r"expected weights of shape \(2, 9\), got \(2, 4\)"):
+        other.forward(x)
+
+
+def test_initializers(rng):
+    x = np.zeros((2, 3, 8, 8))
+    shapes = []
+
+    def constant(shape, fan_in):
+        shapes.append((tuple(shape), fan_in))
+        return np.full(shape, 7.0)
+
+    conv = layers.Convolution(x, 4, 5, "conv", "SAME", constant, np.ones)
+    assert np.all(conv.weights == 7)
+    assert np.all(conv.bias == 1)
+    fc = layers.FC(np.zeros((2, 6)), 3, "fc", constant, np.ones)
+    assert shapes == [((4, 75), 75), ((3, 6), 6)]
+    assert np.all(fc.weights == 7)
+    he = layers.FC(np.zeros((1, 1000)), 200, "fc", rng=rng)
+    assert he.weights.std() == pytest.approx(np.sqrt(2 / 1000), rel=0.01)
+    assert not he.bias.any()
+    same = [layers.FC(x[0, 0], 3, "fc", rng=np.random.default_rng(5)).weights for _ in range(2)]
+    assert np.array_equal(*same)
+    np.random.seed(3)
+    first = layers.FC(x[0, 0], 3, "fc").weights
+    np.random.seed(3)
+    assert np.array_equal(first, layers.FC(x[0, 0], 3, "fc").weights)
+
+
+def test_convolution_takes_other_image_sizes(rng):
+    conv = layers.Convolution(np.zeros((2, 1, 8, 8)), 2, 3, "conv", rng=rng)
+    x = normal(rng, (3, 1, 5, 11))
+    expected = reference.conv(x, conv.weights, conv.bias, 3, 1, 1)
+    np.testing.assert_allclose(conv.forward(x), expected)
+
+
+def test_nan_is_not_hidden():
+    x = np.ones((1, 1, 4, 4))
+    x[0, 0, 1, 1] = np.nan
+    assert np.isnan(layers.MaxPooling(x, "pool").forward(x)[0, 0, 0, 0])
+    assert np.isnan(layers.ReLU(x, "relu").forward(x)[0, 0, 1, 1])
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+IMAGE = np.zeros((2, 3, 6, 6))
+LOSS = layers.SoftmaxCrossEntropyWithLogits()
+CONV = layers.Convolution(IMAGE, 4, 3, "conv")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: CONV.forward(np.zeros((50, 1, 28, 28))),
+            r"conv: expected x of shape \(N, 3, H, W\), got \(50, 1, 28, 28\)",
+        ),
+        (lambda: CONV.forward(np.zeros((3, 6, 6))), r"\(N, 3, H, W\), got \(3, 6, 6\)"),
+        (
+            lambda: layers.Convolution(np.zeros((2, 3)), 4, 3, "conv"),
+            r"input_layer of shape \(N, C, H, W\), got \(2, 3\)",
+        ),
+        (lambda: layers.Convolution(IMAGE, 4, 7, "conv", "VALID"), "at least 7 pixels"),
+        (lambda: layers.Convolution(IMAGE, 4, 4, "conv"), "'SAME' needs an odd kernel_size, got 4"),
+        (lambda: layers.Convolution(IMAGE, 4, 3, "conv", "FULL"), "got 'FULL'"),
+        (lambda: layers.Convolution(IMAGE, 0, 3, "conv"), "at least 1 filter, got 0"),
+        (lambda: layers.Convolution(IMAGE, 1, 3, "conv", stride=0), "stride 0"),
+        (
+            lambda: layers.Convolution(IMAGE, 1, 3, "c", "SAME", lambda s, f: np.zeros((2, 2))),
+            r"expected weights of shape \(1, 27\), got \(2, 2\)",
+        ),
+        (lambda: layers.MaxPooling(IMAGE, "pool", 7, 1), "at least 7 pixels"),
+        (lambda: layers.MaxPooling(np.zeros((2, 3)), "pool"), r"\(N, C, H, W\), got \(2, 3\)"),
+        (
+            lambda: layers.MaxPooling(IMAGE, "pool").forward(np.zeros((2, 1, 6, 6))),
+            r"expected x of shape \(N, 3, H, W\), got \(2, 1, 6, 6\)",
+        ),
+        (lambda: layers.FC(IMAGE, 4, "fc"), r"\(N, D\), got \(2, 3, 6, 6\)"),
+        (lambda: layers.FC(IMAGE[0, 0], 0, "fc"), "at least 1 output, got 0"),
+        (
+            lambda: layers.FC(IMAGE[0, 0], 4, "fc").forward(np.zeros((2, 5))),
+            r"expected x of shape \(N, 6\), got \(2, 5\)",
+        ),
+        (
+            lambda: layers.Flatten(IMAGE, "flatten").forward(np.zeros((2, 3, 6, 5))),
+            r"\(N, 3, 6, 6\), got \(2, 3, 6, 5\)",
+        ),
+        (
+            lambda: LOSS.forward(np.zeros((4, 10)), np.zeros(4)),
+            r"expected y of shape \(4, 10\), got \(4,\)",
+        ),
+        (
+            lambda: LOSS.backward_inputs(np.zeros((4, 10)), np.zeros((4, 9))),
+            r"expected y of shape \(4, 10\), got \(4, 9\)",
+        ),
+        (lambda: LOSS.forward(np.zeros(10), np.zeros(10)), r"logits of shape \(N, K\), got \(10,"),
+        (lambda: LOSS.forward(np.zeros((0, 10)), np.zeros((0, 10))), "empty batch"),
+    ],
+)
+def test_errors_quote_expected_and_actual(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_backward_checks_the_gradient(case, rng):
+    shape, make = case
+    layer = make(normal(rng, shape))
+    with pytest.raises(RuntimeError, match="layer: backward was called before forward"):
+        layer.backward_inputs(np.zeros(layer.shape))
+    layer.forward(normal(rng, shape))
+    wrong = np.zeros((layer.shape[0] + 1, *layer.shape[1:]))
+    for backward in ("backward_inputs", *(["backward_params"] if layer.has_params else [])):
+        with pytest.raises(ValueError, match="expected grad_out of shape"):
+            getattr(layer, backward)(wrong)
+
+
+@pytest.mark.parametrize("damage", ["missing", "stale"])
+def test_a_missing_or_stale_extension_says_how_to_mend_it(tmp_path, damage):
+    for path in (ROOT / "layers.py", ROOT / "im2col_cython.pyx", *ROOT.glob("im2col_cython*.so")):
+        shutil.copy2(path, tmp_path)
+    for extension in tmp_path.glob("im2col_cython*.so"):
+        if damage == "missing":
+            extension.unlink()
+    if damage == "stale":
+        source = (tmp_path / "im2col_cython.pyx").read_text()
+        (tmp_path / "im2col_cython.pyx").write_text(source + "\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    last_line = done.stderr.splitlines()[-1]
+    assert "python3 setup_cython.py build_ext --inplace" in last_line
+    assert ("older than its source" if damage == "stale" else "missing") in last_line

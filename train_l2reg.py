@@ -1,0 +1,104 @@
+"""Task 2: the network of Task 1 with L2 regularization, for several weight decays λ.
+
+    python3 train_l2reg.py                        # λ = 1e-3, 1e-2, 1e-1 into out/train_l2reg/
+    python3 train_l2reg.py --weight-decay 0.03    # another one
+
+The weights of conv1, conv2 and fc3 are regularized; biases and the last layer are not.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+import data
+import layers
+import plots
+import runs
+import train
+
+REGULARIZED = ("conv1", "conv2", "fc3")
+COMPARISON_COLUMNS = [
+    "weight_decay",
+    "train_acc",
+    "valid_acc",
+    "test_acc",
+    "data_loss",
+    "l2_loss",
+]
+
+
+@dataclass(kw_only=True)
+class Config(train.Config):
+    weight_decay: list = runs.option(
+        lambda: [1e-3, 1e-2, 1e-1], "λ, one or more: loss + λ/2 * sum of squared weights", minimum=0
+    )
+
+
+def regularized_loss(net, weight_decay):
+    """Cross-entropy plus the L2 losses of the layers in REGULARIZED."""
+    regularizers = [
+        layers.L2Regularizer(layer.weights, weight_decay, f"{layer.name}_l2reg")
+        for layer in net
+        if layer.name in REGULARIZED
+    ]
+    return layers.RegularizedLoss(layers.SoftmaxCrossEntropyWithLogits(), regularizers)
+
+
+def run(config, mnist):
+    """Train one network for each weight decay and compare them; returns the rows of the table."""
+    layers.set_num_threads(config.threads)
+    folder = Path(config.save_dir) / "train_l2reg"
+    if not config.resume and folder.exists():
+        print(f"the earlier runs are kept in {runs.move_aside(folder)}")
+    columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
+    plots.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
+    rows = [{**column, **column["history"][-1]} for column in columns]
+    runs.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
+    print("\n      λ  test accuracy  data loss  L2 loss")
+    for row in rows:
+        print(
+            f"{row['weight_decay']:7g}  {row['test_acc']:13.2%}  "
+            f"{row['data_loss']:9.4f}  {row['l2_loss']:7.4f}"
+        )
+    print(f"{mnist.note}\n" * bool(mnist.note) + f"everything is in {folder}")
+    return rows
+
+
+def train_one(config, mnist, folder, weight_decay):
+    """Train with one weight decay; what the comparison shows of it."""
+    print(f"\nλ = {weight_decay:g}")
+    net = train.build_net(config.batch_size, np.random.default_rng(config.seed))
+    loss = regularized_loss(net, weight_decay)
+    before = train.first_filters(net)
+
+    def split_loss(row):
+        row["l2_loss"] = float(sum(part.forward() for part in loss.regularizer_losses))
+        row["data_loss"] = row["valid_loss"] - row["l2_loss"]
+
+    this = train.train_in_folder(
+        folder / f"lambda_{weight_decay:g}",
+        {**asdict(config), "weight_decay": weight_decay},
+        mnist,
+        net,
+        loss,
+        config.resume,
+        split_loss,
+    )
+    return {
+        "weight_decay": weight_decay,
+        "before": before,
+        "after": train.first_filters(net),
+        "history": this.history,
+        "test_acc": this.results["test_acc"],
+    }
+
+
+def main(argv=None):
+    config = runs.parse(Config, argv, __doc__)
+    with runs.one_line_errors(data.DataError):
+        run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
+
+
+if __name__ == "__main__":
+    main()
