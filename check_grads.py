@@ -52,11 +52,11 @@ def numeric_gradient(f, x):
 
 def compare(name, analytic, numeric):
     """The Result for two gradients of one shape."""
-    scale = np.maximum(np.abs(analytic), np.abs(numeric))
-    scale = np.maximum(scale, max(FLOOR * scale.max(), np.finfo(float).tiny))
+    scale = np.fmax(np.abs(analytic), np.abs(numeric))  # fmax ignores a nan
+    scale = np.fmax(scale, max(FLOOR * np.fmax.reduce(scale, None), np.finfo(float).tiny))
     errors = np.abs(analytic - numeric) / scale
-    # argmax of the negated comparison: a nan is the worst error, not the best
-    index = np.unravel_index(np.argmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
+    errors[np.isnan(errors)] = np.inf
+    index = np.unravel_index(np.argmax(errors), errors.shape)
     index = tuple(map(int, index))
     return Result(name, float(errors[index]), index, float(analytic[index]), float(numeric[index]))
 

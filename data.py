@@ -13,8 +13,10 @@ import os
 import sys
 import threading
 import time
+import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,11 +296,12 @@ def generated_digits(data_dir, num_train=60_000, num_test=10_000, seed=0):
     num = num_train + num_test
     path = Path(data_dir, "generated", f"digits_v{STAND_IN_VERSION}_{seed}_{num}.npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            images, labels = file["images"], file["labels"]
+        # np.load leaves a damaged file open; this does not
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
         if images.shape != (num, 28, 28) or labels.shape != (num,):
             raise ValueError
-    except (OSError, ValueError, KeyError, EOFError, zlib.error):
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
         print(f"drawing {num:,} digits")
         images, labels = _draw_digits(num, seed)
         _cache_arrays(path, images=images, labels=labels)
@@ -313,7 +316,8 @@ def _cache_arrays(path, **arrays):
         np.savez(temporary, **arrays)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         warn(f"the generated images are not kept for the next run: {error}")
 
 

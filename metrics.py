@@ -27,7 +27,7 @@ def confusion_matrix(true, predicted, num_classes):
                 f"expected {name} classes from 0 to {num_classes - 1}, "
                 f"got {labels.min()} to {labels.max()}"
             )
-    pairs = true.astype(np.int64) * num_classes + predicted
+    pairs = true.astype(np.int64) * num_classes + predicted.astype(np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -95,9 +95,9 @@ def worst_mistakes(logits, true, class_names, num):
 
 
 def mistake_caption(row):
-    """A row of worst_mistakes as text of four lines for under or above its image."""
-    lines = [f"true: {row['true']}  loss {row['loss']:.1f}"]
-    lines += [f"{row[f'probability_{rank}']:6.1%} {row[f'class_{rank}']}" for rank in (1, 2, 3)]
+    """A row of worst_mistakes as four lines of text to stand above its image."""
+    lines = [f"true: {row['true']}, loss {row['loss']:.1f}"]
+    lines += [f"{row[f'probability_{rank}']:6.1%}  {row[f'class_{rank}']}" for rank in (1, 2, 3)]
     return "\n".join(lines)
 
 

@@ -75,6 +75,8 @@ def plot_training_progress(save_dir, data, note=""):
 
     data: lists with a value an epoch, train_loss, valid_loss, train_acc, valid_acc (fractions), lr.
     """
+    from matplotlib.ticker import LogLocator
+
     figure = _figure(14, 8, note)
     loss, accuracy, rate, error = figure.subplots(2, 2).ravel()
     epochs = np.arange(1, len(data["lr"]) + 1)
@@ -89,6 +91,9 @@ def plot_training_progress(save_dir, data, note=""):
     accuracy.set(title="Accuracy", ylabel="%")
     rate.set(title="Learning rate", yscale="log", xlabel="epoch")
     error.set(title="Error (100 % − accuracy)", ylabel="%", yscale="log", xlabel="epoch")
+    error.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    error.yaxis.set_major_formatter("{x:g}")
+    error.yaxis.set_minor_formatter("")
     for axes in (loss, accuracy, error):
         axes.legend()
     for axes in (loss, accuracy, rate, error):
@@ -158,13 +163,14 @@ def draw_mistakes(path, images, captions, note=""):
     """Enlarged images with captions. Shape: images (N, H, W, C) of uint8; captions: N texts."""
     columns = 5
     rows = max(1, -(-len(images) // columns))
-    figure = _figure(2.4 * columns, 2.9 * rows + 0.4, note)
+    figure = _figure(2.2 * columns, 2.9 * rows, note)
+    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.1)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, image, caption in zip(grid, images, captions, strict=False):
         _show(axes, image if image.shape[-1] == 3 else image[..., 0])
-        axes.set_title(caption, fontsize=9, family="monospace")
+        axes.set_title(caption, loc="left", fontsize=9, family="monospace")
     if not len(images):
         grid[0].text(0, 0.5, "no image was misclassified")
     _save(figure, path)

@@ -327,8 +327,9 @@ class Run:
         if not self.resuming or not path.exists():
             return Position()
         try:
-            with np.load(path, allow_pickle=False) as file:
-                saved = {name: file[name] for name in file.files}
+            # np.load leaves a damaged file open; this does not
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                saved = {name: arrays[name] for name in arrays.files}
             state = json.loads(str(saved.pop("state")))
             position = Position(**state["position"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:

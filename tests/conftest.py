@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import data
+
+torch.set_num_threads(1)  # PyTorch's threads would only fight those of the kernels for the cores
 
 ROOT = Path(__file__).resolve().parent.parent
 

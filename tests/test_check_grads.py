@@ -1,0 +1,86 @@
+import re
+
+import numpy as np
+import pytest
+
+import check_grads
+import layers
+import nn
+import train
+
+
+def test_all_gradients_pass(capsys):
+    assert check_grads.main() == 0
+    out = capsys.readouterr().out
+    assert "FAIL" not in out
+    assert "821,706 parameters" in out
+    errors = np.array([float(error) for error in re.findall(r" (\d\.\de[+-]\d\d)  ", out)])
+    assert len(errors) == out.count("  pass")
+    assert errors.max() < 1e-5
+    assert np.mean(errors < 1e-7) > 0.5
+
+
+def test_the_labs_network_is_as_large_as_stated(rng):
+    arrays = nn.parameters(train.build_net(1, rng)).values()
+    assert sum(array.size for array in arrays) == check_grads.LAB_PARAMETERS
+
+
+LAYERS = [
+    layers.Convolution, layers.MaxPooling, layers.ReLU, layers.Flatten, layers.FC,
+    layers.SoftmaxCrossEntropyWithLogits, layers.RegularizedLoss,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
+def test_a_flipped_sign_in_backward_inputs_fails(layer, monkeypatch, capsys):
+    right = layer.backward_inputs
+    monkeypatch.setattr(layer, "backward_inputs", lambda self, *args: -right(self, *args))
+    assert check_grads.main() == 1
+    assert f"{layer.__name__}" in failures(capsys)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["weights", "bias"])
+@pytest.mark.parametrize("layer", [layers.Convolution, layers.FC], ids=lambda x: x.__name__)
+def test_a_flipped_sign_in_backward_params_fails(layer, which, monkeypatch, capsys):
+    right = layer.backward_params
+
+    def flipped(self, grad_out):
+        grads = right(self, grad_out)
+        grads[which][1] = -grads[which][1]
+        return grads
+
+    monkeypatch.setattr(layer, "backward_params", flipped)
+    assert check_grads.main() == 1
+    assert ("weights", "bias")[which] in failures(capsys)
+
+
+def test_a_flipped_sign_in_the_regularizer_fails(monkeypatch, capsys):
+    right = layers.L2Regularizer.backward_params
+
+    def flipped(self):
+        [(weights, grad), name] = right(self)
+        return [[weights, -grad], name]
+
+    monkeypatch.setattr(layers.L2Regularizer, "backward_params", flipped)
+    assert check_grads.main() == 1
+    assert "L2Regularizer" in failures(capsys)
+
+
+def test_one_wrong_element_and_a_nan_are_found():
+    numeric = np.arange(1.0, 13).reshape(3, 4)
+    for wrong in (-8.0, np.nan):
+        analytic = numeric.copy()
+        analytic[1, 3] = wrong
+        result = check_grads.compare("x", analytic, numeric)
+        assert result.index == (1, 3)
+        assert not result.error < check_grads.TOLERANCE
+        assert result.numeric == 8
+
+
+def test_a_gradient_of_zeros_is_found_wrong_where_it_should_not_be():
+    assert check_grads.compare("x", np.zeros(3), np.ones(3)).error == 1
+    assert check_grads.compare("x", np.zeros(3), np.zeros(3)).error == 0
+
+
+def failures(capsys):
+    return "\n".join(line for line in capsys.readouterr().out.splitlines() if "FAIL" in line)

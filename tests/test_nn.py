@@ -1,0 +1,222 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+from torch import nn as tnn
+
+import layers
+import nn
+import runs
+import train
+import train_l2reg
+
+
+def small_net(rng, dtype=np.float64):
+    x = np.zeros((4, 1, 8, 8), dtype)
+    net = [layers.Convolution(x, 3, 3, "conv1", rng=rng)]
+    net += [layers.MaxPooling(net[-1], "pool1")]
+    net += [layers.ReLU(net[-1], "relu1")]
+    net += [layers.Flatten(net[-1], "flatten")]
+    net += [layers.FC(net[-1], 2, "logits", rng=rng)]
+    return net
+
+
+@pytest.fixture
+def toy(rng):
+    """Images with a bright upper or lower half, and their classes, one-hot."""
+    labels = rng.integers(2, size=60)
+    x = rng.standard_normal((60, 1, 8, 8)) * 0.3
+    for image, label in zip(x, labels, strict=True):
+        image[0, 4 * label : 4 * label + 4] += 1
+    return x, np.eye(2)[labels]
+
+
+def config_for(tmp_path, **changes):
+    return {
+        "max_epochs": 3,
+        "batch_size": 25,
+        "lr_policy": {1: {"lr": 0.1}, 3: {"lr": 0.01}},
+        "save_dir": str(tmp_path / "run"),
+        **changes,
+    }
+
+
+def test_sgd_by_hand():
+    weights, bias = np.array([1.0, 2]), np.array([3.0])
+    nn.sgd_update_params(
+        [[[weights, np.array([10.0, 20])], [bias, np.array([-1.0])], "fc"]], {"lr": 0.1}
+    )
+    assert np.allclose(weights, [0, 0])
+    assert np.allclose(bias, [3.1])
+
+
+def test_sgd_keeps_float32():
+    weights = np.ones(2, np.float32)
+    nn.sgd_update_params([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})
+    assert weights.dtype == np.float32
+    assert np.array_equal(weights, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("config_type", ["minimal", "with an uneven batch"])
+def test_train_learns_and_writes_its_history(toy, tmp_path, rng, config_type, capsys):
+    x, y = toy
+    batch_size = 20 if config_type == "minimal" else 7
+    config = config_for(tmp_path, batch_size=batch_size, max_epochs=4)
+    net, loss = small_net(rng), layers.SoftmaxCrossEntropyWithLogits()
+    assert nn.train(x[:40], y[:40], x[40:], y[40:], net, loss, config) is net
+    mean_loss, accuracy = nn.evaluate("Test", x[40:], y[40:], net, loss, config)
+    assert accuracy == 1
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == runs.HISTORY_COLUMNS
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [float(row["lr"]) for row in rows] == [0.1, 0.1, 0.01, 0.01]
+    assert float(rows[-1]["valid_loss"]) == mean_loss
+    assert float(rows[0]["train_loss"]) > float(rows[-1]["train_loss"])
+    assert "Test: loss" in capsys.readouterr().out
+
+
+def test_evaluate_weighs_a_smaller_last_batch_by_its_size(toy, rng):
+    x, y = toy
+    net, loss = small_net(rng), layers.SoftmaxCrossEntropyWithLogits()
+    whole = nn.evaluate("all", x, y, net, loss, {"batch_size": 60})
+    parts = nn.evaluate("all", x, y, net, loss, {"batch_size": 7})
+    assert parts == pytest.approx(whole)
+
+
+def test_training_order_depends_on_the_seed_alone(toy, tmp_path):
+    x, y = toy
+    weights = []
+    for number, seed in enumerate((1, 1, 2)):
+        config = config_for(tmp_path, seed=seed, save_dir=tmp_path / str(number), max_epochs=1)
+        net = small_net(np.random.default_rng(0))
+        nn.train(x, y, x, y, net, layers.SoftmaxCrossEntropyWithLogits(), config)
+        weights.append(net[0].weights)
+    assert np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"max_epochs": 0}, "max_epochs of at least 1, got 0"),
+        ({"lr_policy": {2: {"lr": 0.1}}}, "lr_policy to start at epoch 1"),
+    ],
+)
+def test_bad_config(toy, tmp_path, rng, changes, message):
+    x, y = toy
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    with pytest.raises(ValueError, match=message):
+        nn.train(x, y, x, y, small_net(rng), loss, config_for(tmp_path, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(toy, tmp_path, rng):
+    x, y = toy
+    x = x.copy()
+    x[30] = np.nan
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    with pytest.raises(runs.Diverged, match="loss is nan in epoch 1, step"):
+        nn.train(x, y, x, y, small_net(rng), loss, config_for(tmp_path))
+    assert '"diverged"' in (tmp_path / "run" / "results.json").read_text()
+
+
+# --- step by step against PyTorch ---------------------------------------------------------------
+
+
+def torch_twin(net):
+    """The network of train.py in PyTorch, with the same weights."""
+    conv1, conv2, fc3, logits = (layer for layer in net if layer.has_params)
+    twin = tnn.Sequential(
+        tnn.Conv2d(1, 16, 5, padding=2), tnn.MaxPool2d(2), tnn.ReLU(),
+        tnn.Conv2d(16, 32, 5, padding=2), tnn.MaxPool2d(2), tnn.ReLU(), tnn.Flatten(),
+        tnn.Linear(1568, 512), tnn.ReLU(), tnn.Linear(512, 10),
+    )  # fmt: skip
+    twin = twin.to(torch.float64 if conv1.weights.dtype == np.float64 else torch.float32)
+    pairs = zip((conv1, conv2, fc3, logits), (twin[0], twin[3], twin[7], twin[9]), strict=True)
+    for ours, theirs in pairs:
+        theirs.weight.data = torch.tensor(ours.weights).reshape(theirs.weight.shape).clone()
+        theirs.bias.data = torch.tensor(ours.bias).clone()
+    return twin
+
+
+@pytest.mark.parametrize("weight_decay", [0, 1e-2])
+@pytest.mark.parametrize(
+    ("dtype", "lr", "tolerance"), [(np.float64, 0.1, 1e-9), (np.float32, 0.001, 1e-4)]
+)
+def test_a_hundred_steps_equal_torch(rng, digits, weight_decay, dtype, lr, tolerance):
+    """In float32 at the rate 0.1 rounding decides near-ties of max pooling, and PyTorch in float32
+    drifts as far from PyTorch in float64 as from us; hence the smaller rate there."""
+    net = train.build_net(50, rng, dtype)
+    twin = torch_twin(net)
+    if weight_decay:
+        loss = train_l2reg.regularized_loss(net, weight_decay)
+    else:
+        loss = layers.SoftmaxCrossEntropyWithLogits()
+    optimizer = torch.optim.SGD(twin.parameters(), lr=lr)
+    losses, expected = [], []
+    for _ in range(100):
+        batch = rng.integers(len(digits.train_x), size=50)
+        x, y = digits.train_x[batch].astype(dtype), np.eye(10, dtype=dtype)[digits.train_y[batch]]
+        logits = nn.forward_pass(net, x)
+        losses.append(loss.forward(logits, y))
+        nn.sgd_update_params(nn.backward_pass(net, loss, logits, y), {"lr": lr})
+
+        objective = tnn.functional.cross_entropy(twin(torch.tensor(x)), torch.tensor(y))
+        for layer in (twin[0], twin[3], twin[7]):
+            objective = objective + weight_decay / 2 * (layer.weight**2).sum()
+        optimizer.zero_grad()
+        objective.backward()
+        optimizer.step()
+        expected.append(objective.item())
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=tolerance)
+    assert losses[-1] < losses[0]
+    ours = [array.ravel() for array in nn.parameters(net).values()]
+    theirs = [parameter.detach().ravel() for parameter in twin.parameters()]
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
+# --- summary ------------------------------------------------------------------------------------
+
+
+def test_summary_of_the_labs_network(rng):
+    rows = {row.name: row for row in nn.summary_rows(train.build_net(50, rng), 50)}
+    assert sum(row.num_params for row in rows.values()) == 821_706
+    assert rows["conv2"].receptive_field == 14
+    assert rows["conv2"].output == (32, 14, 14)
+    assert rows["conv2"].multiply_adds == 14 * 14 * 32 * 16 * 25
+    assert rows["fc3"].num_params == 1568 * 512 + 512
+    assert rows["fc3"].receptive_field is None
+
+
+def test_summary_counts_what_the_layers_really_keep(rng):
+    """Against the arrays' own sizes: inputs of conv and fc in float32, a byte for the others."""
+    batch = 20
+    rows = {row.name: row.kept_bytes for row in nn.summary_rows(train.build_net(5, rng), batch)}
+    assert rows == {
+        "conv1": batch * 28 * 28 * 4,
+        "pool1": batch * 16 * 14 * 14,
+        "relu1": batch * 16 * 14 * 14,
+        "conv2": batch * 16 * 14 * 14 * 4,
+        "pool2": batch * 32 * 7 * 7,
+        "relu2": batch * 32 * 7 * 7,
+        "flatten3": 0,
+        "fc3": batch * 1568 * 4,
+        "relu3": batch * 512,
+        "logits": batch * 512 * 4,
+    }
+    text = nn.summary(train.build_net(5, rng), batch)
+    assert f"{sum(rows.values()):,}" in text
+    assert "821,706" in text
+
+
+def test_summary_of_strides_and_paddings(rng):
+    x = np.zeros((1, 3, 32, 32), np.float32)
+    net = [layers.Convolution(x, 4, 3, "a", "VALID", stride=2, rng=rng)]
+    net += [layers.MaxPooling(net[-1], "b", 3, 2)]
+    net += [layers.Convolution(net[-1], 4, 3, "c", rng=rng)]
+    assert [row.receptive_field for row in nn.summary_rows(net, 1)] == [3, 7, 15]
+    assert [row.output for row in nn.summary_rows(net, 1)] == [(4, 15, 15), (4, 7, 7), (4, 7, 7)]

@@ -1,0 +1,99 @@
+import gc
+import threading
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from skimage.io import imread
+
+import plots
+
+Z = plots.FILTER_ZOOM
+
+
+def test_draw_conv_filters_writes_the_lab_name_enlarged(tmp_path, rng):
+    weights = rng.standard_normal((16, 1, 5, 5))
+    before = weights.copy()
+    plots.draw_conv_filters(3, 200, weights, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_03_step_000200.png"]
+    image = imread(tmp_path / "epoch_03_step_000200.png")
+    assert image.shape == (2 * (5 * Z + 4) + 4, 8 * (5 * Z + 4) + 4, 3)
+    assert np.array_equal(weights, before)
+    first = image[4 : 4 + 5 * Z, 4 : 4 + 5 * Z, 0].reshape(5, Z, 5, Z)
+    assert np.all(first == first[:, :1, :, :1])  # enlarged without interpolation
+    scaled = (weights[0, 0] - weights.min()) / np.ptp(weights) * 255
+    assert np.array_equal(first[:, 0, :, 0], np.rint(scaled))
+
+
+def test_filters_in_colour_and_of_many_channels(rng):
+    assert plots.filter_mosaic(rng.random((3, 3, 5, 5))).shape == (
+        5 * Z + 8,
+        3 * (5 * Z + 4) + 4,
+        3,
+    )
+    assert plots.filter_mosaic(rng.random((2, 4, 3, 3))).shape[1] == 4 * (3 * Z + 4) + 4
+
+
+@pytest.mark.parametrize("value", [0, 7, np.nan])
+def test_filters_without_a_range_are_drawn(value):
+    assert plots.filter_mosaic(np.full((2, 1, 3, 3), value)).dtype == np.uint8
+
+
+def test_filters_of_another_rank_are_refused():
+    with pytest.raises(ValueError, match=r"\(F, C, k, k\), got \(16, 25\)"):
+        plots.filter_mosaic(np.zeros((16, 25)))
+
+
+CURVES = {
+    "train_loss": [1.0, 0.5], "valid_loss": [1.1, 0.6], "train_acc": [0.5, 0.9],
+    "valid_acc": [0.4, 1.0], "lr": [0.1, 0.01],
+}  # fmt: skip
+
+
+def draw_everything(folder, rng):
+    plots.plot_training_progress(folder, CURVES, "a note")
+    plots.draw_filters_before_after(folder / "filters.png", *rng.random((2, 16, 1, 5, 5)))
+    plots.draw_confusion_matrix(folder / "matrix.png", np.eye(3, dtype=int), ["a", "b", "chat"])
+    images = rng.integers(256, size=(7, 28, 28, 1), dtype=np.uint8)
+    plots.draw_mistakes(folder / "worst.png", images, ["true: a\nb"] * 7)
+    history = [
+        {"epoch": 1, "train_acc": 0.5, "valid_acc": 0.4, "data_loss": 1.0, "l2_loss": 0.1},
+        {"epoch": 2, "train_acc": 0.6, "valid_acc": 0.5, "data_loss": 0.9, "l2_loss": 0.2},
+    ]
+    run = {"weight_decay": 0.1, "history": history, "test_acc": 0.5}
+    before, after = rng.random((2, 16, 1, 5, 5))
+    plots.draw_l2_comparison(folder / "l2.png", [{**run, "before": before, "after": after}] * 2)
+
+
+def test_every_picture_is_written_and_no_figure_stays_open(tmp_path, rng):
+    draw_everything(tmp_path, rng)
+    names = ["filters.png", "l2.png", "matrix.png", "training_plot.png", "worst.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for path in tmp_path.iterdir():
+        assert np.ptp(imread(path)) > 100  # not blank
+    assert pyplot.get_fignums() == []
+    gc.collect()
+    assert threading.active_count() < 10
+
+
+def test_no_mistakes_and_no_epochs_are_pictures_too(tmp_path):
+    plots.draw_mistakes(tmp_path / "worst.png", np.zeros((0, 28, 28, 1), np.uint8), [])
+    plots.plot_training_progress(tmp_path, {key: [] for key in CURVES})
+    plots.draw_confusion_matrix(tmp_path / "matrix.png", np.zeros((2, 2), int), ["a", "b"])
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_failed_picture_leaves_the_older_one(tmp_path, monkeypatch):
+    path = tmp_path / "training_plot.png"
+    path.write_text("old")
+    from matplotlib.figure import Figure
+
+    def fail(figure, name, **kwargs):
+        name.write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        plots.plot_training_progress(tmp_path, CURVES)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["training_plot.png"]
