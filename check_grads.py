@@ -191,7 +191,7 @@ def check_network(rng):
     return results, count, analytic_seconds, numeric_seconds
 
 
-def main(argv=()):
+def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
     formatter = argparse.RawDescriptionHelpFormatter
     argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args(argv)
@@ -229,4 +229,4 @@ def main(argv=()):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -75,8 +75,6 @@ def plot_training_progress(save_dir, data, note=""):
 
     data: lists with a value an epoch, train_loss, valid_loss, train_acc, valid_acc (fractions), lr.
     """
-    from matplotlib.ticker import LogLocator
-
     figure = _figure(14, 8, note)
     loss, accuracy, rate, error = figure.subplots(2, 2).ravel()
     epochs = np.arange(1, len(data["lr"]) + 1)
@@ -91,9 +89,7 @@ def plot_training_progress(save_dir, data, note=""):
     accuracy.set(title="Accuracy", ylabel="%")
     rate.set(title="Learning rate", yscale="log", xlabel="epoch")
     error.set(title="Error (100 % − accuracy)", ylabel="%", yscale="log", xlabel="epoch")
-    error.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    error.yaxis.set_major_formatter("{x:g}")
-    error.yaxis.set_minor_formatter("")
+    _style_log_axis(error.yaxis)
     for axes in (loss, accuracy, error):
         axes.legend()
     for axes in (loss, accuracy, rate, error):
@@ -107,10 +103,8 @@ def draw_l2_comparison(path, runs, note=""):
     runs: dicts with weight_decay, before and after (F, C, k, k), history (dicts an epoch, with
     train_acc, valid_acc, data_loss and l2_loss), test_acc.
     """
-    figure = _figure(5 * len(runs), 14, note)
-    rows = figure.subplots(
-        4, len(runs), squeeze=False, sharey="row", height_ratios=[1, 1, 1.6, 1.6]
-    )
+    figure = _figure(5 * len(runs), 12, note)
+    rows = figure.subplots(4, len(runs), squeeze=False, sharey="row", height_ratios=[1, 1, 3, 3])
     for column, run in zip(rows.T, runs, strict=True):
         before, after, accuracy, loss = column
         epochs = [row["epoch"] for row in run["history"]]
@@ -127,6 +121,7 @@ def draw_l2_comparison(path, runs, note=""):
             losses = [row[key] for row in run["history"]]
             loss.plot(epochs, losses, color=color, marker="o", label=label)
         loss.set(title="loss", xlabel="epoch", yscale="log")
+        _style_log_axis(loss.yaxis)
         for axes in (accuracy, loss):
             _style_epochs(axes)
             axes.legend()
@@ -198,6 +193,15 @@ def _show(axes, image, title=None):
 def _style_epochs(axes):
     axes.grid(alpha=0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _style_log_axis(axis):
+    """Ticks at 1, 2, 5, 10 ..., written as plain numbers."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _save(figure, path):

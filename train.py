@@ -52,11 +52,13 @@ def build_net(batch_size, rng, dtype=np.float32):
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     layers.set_num_threads(config.threads)
+    announce(mnist)
     net = build_net(config.batch_size, np.random.default_rng(config.seed))
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = Path(config.save_dir) / "train"
     done = train_in_folder(folder, asdict(config), mnist, net, loss, config.resume)
-    print(f"{mnist.note}\n" * bool(mnist.note) + f"everything is in {folder}")
+    announce(mnist)
+    print(f"everything is in {folder}")
     return done.results
 
 
@@ -152,6 +154,12 @@ def first_filters(net):
     conv = net[0]
     k = conv.kernel_size
     return conv.weights.reshape(conv.weights.shape[0], -1, k, k).copy()
+
+
+def announce(mnist):
+    """Say so if the images are not the official ones; at the start and at the end of a run."""
+    if mnist.note:
+        print(mnist.note)
 
 
 def facts(options, mnist):

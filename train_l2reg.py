@@ -48,6 +48,7 @@ def regularized_loss(net, weight_decay):
 def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
     layers.set_num_threads(config.threads)
+    train.announce(mnist)
     folder = Path(config.save_dir) / "train_l2reg"
     if not config.resume and folder.exists():
         print(f"the earlier runs are kept in {runs.move_aside(folder)}")
@@ -61,7 +62,8 @@ def run(config, mnist):
             f"{row['weight_decay']:7g}  {row['test_acc']:13.2%}  "
             f"{row['data_loss']:9.4f}  {row['l2_loss']:7.4f}"
         )
-    print(f"{mnist.note}\n" * bool(mnist.note) + f"everything is in {folder}")
+    train.announce(mnist)
+    print(f"everything is in {folder}")
     return rows
 
 

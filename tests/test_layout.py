@@ -1,0 +1,113 @@
+"""The rules of the layout: who imports whom, what a script has, how the extension is compiled."""
+
+import ast
+import dataclasses
+import importlib
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from Cython.Compiler import Options
+
+MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
+EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
+FRAMEWORK = {"layers", "nn", *EXTENSIONS}
+SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text()]
+
+ALLOWED = {
+    "layers": set(EXTENSIONS),
+    "metrics": set(),
+    "data": set(),
+    "runs": set(),
+    "plots": set(),
+    "nn": {"metrics", "runs"},
+    "check_grads": {"layers", "nn"},
+    "train": {"data", "layers", "metrics", "nn", "plots", "runs"},
+    "train_l2reg": {"data", "layers", "plots", "runs", "train"},
+    "setup_cython": set(),
+}
+
+
+def imports(module):
+    """The names of all modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_it_may(module):
+    ours = imports(module) & {*MODULES, *EXTENSIONS}
+    assert ours <= ALLOWED[module]
+
+
+@pytest.mark.parametrize("module", ["train", "train_l2reg", "check_grads"])
+def test_the_hand_written_half_never_imports_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "setup_cython"])
+def test_importing_a_module_runs_nothing(module, tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {module}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", SCRIPTS)
+def test_a_script_has_its_parts(module):
+    script = importlib.import_module(module)
+    assert dataclasses.is_dataclass(script.Config)
+    assert script.run.__code__.co_varnames[0] == "config"
+    assert script.main.__defaults__ == (None,)
+    source = (ROOT / f"{module}.py").read_text()
+    assert source.endswith('\n\nif __name__ == "__main__":\n    main()\n')
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_cython_knows_every_directive(extension):
+    """Cython accepts a misspelt directive in silence."""
+    directives = re.findall(r"^# cython: (.*)$", (ROOT / f"{extension}.pyx").read_text(), re.M)
+    names = [pair.partition("=")[0].strip() for line in directives for pair in line.split(",")]
+    assert names
+    assert set(names) <= set(Options.get_directive_defaults())
+
+
+@pytest.mark.parametrize(("touch", "message"), [(True, "is older than its source"), (False, "")])
+def test_a_stale_extension_is_named_with_the_command_that_mends_it(tmp_path, touch, message):
+    for path in [ROOT / "layers.py", *ROOT.glob("im2col_cython*.so")]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "im2col_cython.pyx").write_text("")
+    os.utime(tmp_path / "im2col_cython.pyx", (2**31, 2**31))
+    if not touch:
+        (tmp_path / "im2col_cython.pyx").unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == (not touch)
+    if touch:
+        assert done.stderr.splitlines()[-1].endswith(
+            f"{message}; run: python3 setup_cython.py build_ext --inplace"
+        )
+
+
+def test_a_missing_extension_is_named_with_the_command_that_mends_it(tmp_path):
+    (tmp_path / "layers.py").write_text((ROOT / "layers.py").read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: the extension im2col_cython is missing or was built for another Python; "
+        "run: python3 setup_cython.py build_ext --inplace"
+    )
