@@ -7,7 +7,7 @@ PY := .venv/bin/python
 EXTENSION := $(firstword $(wildcard im2col_cython*.so im2col_cython*.pyd) extension)
 ARGS ?=
 
-.PHONY: help train train-l2reg check-grads summary test lint clean
+.PHONY: help train train-l2reg check-grads summary test bench lint clean
 
 help:
 	@echo "make train         Task 1: train the network on MNIST"
@@ -15,6 +15,7 @@ help:
 	@echo "make check-grads   compare analytic with numeric gradients"
 	@echo "make summary       sizes, parameters, receptive fields and memory of the network"
 	@echo "make test          lint and tests"
+	@echo "make bench         our kernels against PyTorch's: time a step, a layer, memory"
 	@echo "make clean         remove .venv and what the compiler made; data and runs stay"
 
 train: $(EXTENSION)
@@ -32,6 +33,11 @@ summary: $(EXTENSION)
 test: lint
 	$(PY) -m pytest $(ARGS)
 
+bench: $(EXTENSION) .venv/installed-dev
+	$(PY) benchmarks/bench_step.py
+	$(PY) benchmarks/bench_layers.py
+	$(PY) benchmarks/bench_memory.py
+
 lint: $(EXTENSION) .venv/installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -47,7 +53,7 @@ lint: $(EXTENSION) .venv/installed-dev
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-$(EXTENSION): im2col_cython.pyx setup_cython.py .venv/installed
+$(EXTENSION): im2col_cython.pyx vector_kernels.h setup_cython.py .venv/installed
 	$(PY) setup_cython.py --quiet build_ext --inplace
 	@touch im2col_cython*.so
 

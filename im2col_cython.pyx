@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Convolution as matrix products, and the few other loops that NumPy has no fast form for.
+"""Convolution, lowered to a matrix product or done directly, and the other loops of the layers.
 
 Lowering (im2col) copies every window of an image into a column, so that one matrix product
 applies all filters to all windows:
@@ -16,10 +16,13 @@ applies all filters to all windows:
     grad_weights          = grad_output @ columns.T       summed over the images
 
 im2col_cython and col2im_cython do this for a whole batch, as the exercise does. A batch has k*k
-copies of every pixel then, far more than the cache holds. The convolution below lowers one image
-at a time instead, straight before the product that needs it, and shares the images out among the
-threads: thread t of T takes images t*N//T up to (t+1)*N//T, whatever the timing. So the same
-number of threads gives the same bits.
+copies of every pixel then, far more than the cache holds. The convolution below therefore lowers
+one image at a time, straight before the product that needs it. At stride 1, which is nearly always,
+it does better still, and does not lower at all: it keeps a few outputs in the processor's registers
+while pixels and weights stream by. vector_kernels.h has those loops and a picture of them.
+
+Threads: the batch is cut into as many parts as there are threads, part t of T from t*N//T up to
+(t+1)*N//T, whatever the timing. So the same number of threads gives the same bits.
 
 Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows and columns.
 """
@@ -249,7 +252,50 @@ cdef void product_part(real* a, char trans_a, int lda, real* b, char trans_b, in
          out + <Py_ssize_t> m0 * N + n0, N)
 
 
-# --- convolution, one image at a time -----------------------------------------------------------
+# --- convolution --------------------------------------------------------------------------------
+
+cdef extern from "vector_kernels.h" nogil:
+    ctypedef struct Direct:
+        int C, k, F, OH, OW
+        ptrdiff_t row, plane
+    const char* instruction_set_names[4]
+    int best_instruction_set()
+    int block_size(int, int itemsize)
+    void direct_rows_float(int, Direct, const float* x, const float* packed, const float* bias,
+                           float* out, int y0, int y1)
+    void direct_rows_double(int, Direct, const double* x, const double* packed, const double* bias,
+                            double* out, int y0, int y1)
+    void direct_grads_float(int, Direct, const float* x, const float* grad_out, float* blocked,
+                            float* grad_weights, float* grad_bias)
+    void direct_grads_double(int, Direct, const double* x, const double* grad_out, double* blocked,
+                             double* grad_weights, double* grad_bias)
+
+cdef int instruction_set = best_instruction_set()
+
+
+def instruction_sets():
+    """Names of the instruction sets for direct convolution that this processor has.
+
+    'none' comes first: every image is lowered and given to BLAS. The last one is the best.
+    """
+    return [instruction_set_names[i].decode() for i in range(best_instruction_set() + 1)]
+
+
+def get_instruction_set():
+    """Name of the instruction set in use; the best one, until set_instruction_set says otherwise."""
+    return instruction_sets()[instruction_set]
+
+
+def set_instruction_set(name):
+    """Use another one of instruction_sets() from now on.
+
+    Raises: ValueError if this processor does not have it.
+    """
+    global instruction_set
+    if name not in instruction_sets():
+        raise ValueError(f"expected one of {', '.join(instruction_sets())}, got {name!r}")
+    instruction_set = instruction_sets().index(name)
+
 
 cdef struct Geometry:
     int C, H, W, F, k, padding, stride, OH, OW
@@ -262,6 +308,192 @@ cdef Geometry geometry(int C, int H, int W, int F, int k, int padding, int strid
     g.OH = output_size(H, k, padding, stride)
     g.OW = output_size(W, k, padding, stride)
     return g
+
+
+cdef bint is_direct(Geometry g):
+    # the grad of the inputs is a convolution with a padding of k - 1 - padding
+    return instruction_set > 0 and g.stride == 1 and g.padding < g.k
+
+
+def conv_forward(const real[:, :, :, ::1] x, const real[:, ::1] weights, const real[::1] bias,
+                 int k, int padding, int stride):
+    """Shapes: x (N, C, H, W), weights (F, C*k*k), bias (F,) -> (N, F, OH, OW)."""
+    cdef Geometry g = geometry(
+        x.shape[1], x.shape[2], x.shape[3], weights.shape[0], k, padding, stride
+    )
+    cdef real[:, :, :, ::1] out_view
+    cdef real[:, :, ::1] packed, packed_bias
+    out = np.empty((x.shape[0], g.F, g.OH, g.OW), np.asarray(x).dtype)
+    if out.size == 0:
+        return out
+    out_view = out
+    if is_direct(g):
+        packed = new_blocks(g.F, g.C * k * k, out.dtype)
+        pack[real](weights, False, packed, g.F, k)
+        packed_bias = new_blocks(g.F, 1, out.dtype)
+        pack[real](np.asarray(bias).reshape(-1, 1), False, packed_bias, g.F, 1)
+        correlate(x, packed, packed_bias, out_view, g)
+    else:
+        lowered_forward(x, weights, bias, out_view, g)
+    return out
+
+
+def conv_backward_inputs(const real[:, :, :, ::1] grad_out, const real[:, ::1] weights, x_shape,
+                         int k, int padding, int stride):
+    """Shapes: grad_out (N, F, OH, OW), weights (F, C*k*k) -> x_shape (N, C, H, W)."""
+    N, C, H, W = x_shape
+    cdef Geometry g = geometry(C, H, W, weights.shape[0], k, padding, stride)
+    cdef real[:, :, :, ::1] grad_x_view
+    cdef real[:, :, ::1] packed, no_bias
+    dtype = np.asarray(grad_out).dtype
+    if N == 0:
+        return np.empty(x_shape, dtype)
+    if is_direct(g):
+        grad_x = np.empty(x_shape, dtype)
+        grad_x_view = grad_x
+        packed = new_blocks(C, g.F * k * k, dtype)
+        pack[real](weights, True, packed, C, k)
+        no_bias = new_blocks(C, 1, dtype)
+        correlate(grad_out, packed, no_bias, grad_x_view,
+                  geometry(g.F, g.OH, g.OW, C, k, k - 1 - padding, 1))
+    else:
+        grad_x = np.zeros(x_shape, dtype)
+        grad_x_view = grad_x
+        lowered_backward_inputs(grad_out, weights, grad_x_view, g)
+    return grad_x
+
+
+def conv_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, :, ::1] x,
+                         int k, int padding, int stride):
+    """Shapes: grad_out (N, F, OH, OW), x (N, C, H, W) -> grads of weights (F, C*k*k), bias (F,)."""
+    cdef Geometry g = geometry(
+        x.shape[1], x.shape[2], x.shape[3], grad_out.shape[1], k, padding, stride
+    )
+    if x.shape[0] == 0:
+        dtype = np.asarray(x).dtype
+        return np.zeros((g.F, g.C * k * k), dtype), np.zeros(g.F, dtype)
+    if is_direct(g):
+        return direct_backward_params(grad_out, x, g)
+    return lowered_backward_params(grad_out, x, g)
+
+
+# --- convolution, directly ----------------------------------------------------------------------
+
+
+
+cdef void pack(const real[:, ::1] weights, bint turned, real[:, :, ::1] packed, int F, int k):
+    """Weights as the kernels want them: (blocks of filters, C*k*k, filters of the block).
+
+    turned: every filter by 180 degrees, and filters and channels exchanged.
+    """
+    cdef Py_ssize_t taps = k * k, block = packed.shape[2]
+    cdef Py_ssize_t C = packed.shape[1] // taps
+    cdef Py_ssize_t f, c, t
+    cdef real* target
+    for f in range(F):
+        target = &packed[f // block, 0, f % block]
+        for c in range(C):
+            for t in range(taps):
+                if turned:
+                    target[(c * taps + taps - 1 - t) * block] = weights[c, f * taps + t]
+                else:
+                    target[(c * taps + t) * block] = weights[f, c * taps + t]
+
+
+cdef new_blocks(int F, int K, dtype):
+    """Zeros (blocks, K, filters of a block) for all of F filters."""
+    cdef int block = block_size(instruction_set, dtype.itemsize)
+    return np.zeros(((F + block - 1) // block, K, block), dtype)
+
+
+cdef Direct direct(Geometry g) noexcept nogil:
+    cdef Direct d
+    d.C, d.k, d.F, d.OH, d.OW = g.C, g.k, g.F, g.OH, g.OW
+    d.row = g.W + 2 * g.padding
+    d.plane = d.row * (g.H + 2 * g.padding)
+    return d
+
+
+cdef inline void pad(const real* image, Geometry g, real* padded) noexcept nogil:
+    """Copy an image into the middle of a larger one, whose border stays as it is."""
+    cdef Py_ssize_t c, y
+    cdef Direct d = direct(g)
+    for c in range(g.C):
+        for y in range(g.H):
+            memcpy(padded + c * d.plane + (y + g.padding) * d.row + g.padding,
+                   image + (c * g.H + y) * g.W, g.W * sizeof(real))
+
+
+cdef void correlate(const real[:, :, :, ::1] x, real[:, :, ::1] packed,
+                    real[:, :, ::1] bias,
+                    real[:, :, :, ::1] out, Geometry g):
+    """The rows of all outputs, one below the other, are shared out among the threads."""
+    cdef Py_ssize_t num_rows = x.shape[0] * g.OH
+    cdef int threads = <int> min(num_threads, num_rows)
+    cdef int t
+    cdef real[:, ::1] padded = np.zeros((threads, g.C * direct(g).plane), np.asarray(x).dtype)
+    for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        correlate_rows(&x[0, 0, 0, 0], &packed[0, 0, 0], &bias[0, 0, 0], &out[0, 0, 0, 0], g,
+                       num_rows * t // threads, num_rows * (t + 1) // threads, &padded[t, 0])
+
+
+cdef void correlate_rows(const real* x, const real* packed, const real* bias, real* out, Geometry g,
+                         Py_ssize_t first, Py_ssize_t last, real* padded) noexcept nogil:
+    cdef Direct d = direct(g)
+    cdef Py_ssize_t n
+    cdef int y0, y1
+    for n in range(first // g.OH, (last - 1) // g.OH + 1):
+        pad(x + n * g.C * g.H * g.W, g, padded)
+        y0 = <int> max(0, first - n * g.OH)
+        y1 = <int> min(g.OH, last - n * g.OH)
+        if real is float:
+            direct_rows_float(instruction_set, d, padded, packed, bias,
+                              out + n * g.F * g.OH * g.OW, y0, y1)
+        else:
+            direct_rows_double(instruction_set, d, padded, packed, bias,
+                               out + n * g.F * g.OH * g.OW, y0, y1)
+
+
+cdef direct_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, :, ::1] x,
+                            Geometry g):
+    """Every thread adds up its own images; the sums are added in the order of the threads."""
+    cdef int block = block_size(instruction_set, sizeof(real))
+    cdef int blocks = (g.F + block - 1) // block
+    cdef Py_ssize_t K = g.C * g.k * g.k, N = x.shape[0]
+    cdef int threads = <int> min(num_threads, N)
+    cdef int t
+    dtype = np.asarray(x).dtype
+    grad_weights = np.zeros((threads, blocks, K, block), dtype)
+    grad_bias = np.zeros((threads, blocks * block), dtype)
+    cdef real[:, :, :, ::1] weights_view = grad_weights
+    cdef real[:, ::1] bias_view = grad_bias
+    cdef real[:, ::1] padded = np.zeros((threads, g.C * direct(g).plane), dtype)
+    cdef real[:, ::1] blocked = np.empty((threads, g.OH * g.OW * block), dtype)
+    for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        grads_of_images(&grad_out[0, 0, 0, 0], &x[0, 0, 0, 0], g, N * t // threads,
+                        N * (t + 1) // threads, &padded[t, 0], &blocked[t, 0],
+                        &weights_view[t, 0, 0, 0], &bias_view[t, 0])
+    grad_weights = grad_weights.sum(axis=0).transpose(0, 2, 1).reshape(blocks * block, K)
+    return grad_weights[: g.F], grad_bias.sum(axis=0)[: g.F]
+
+
+cdef void grads_of_images(const real* grad_out, const real* x, Geometry g,
+                          Py_ssize_t first, Py_ssize_t last, real* padded, real* blocked,
+                          real* grad_weights, real* grad_bias) noexcept nogil:
+    cdef Direct d = direct(g)
+    cdef Py_ssize_t outputs = <Py_ssize_t> g.F * g.OH * g.OW
+    cdef Py_ssize_t n
+    for n in range(first, last):
+        pad(x + n * g.C * g.H * g.W, g, padded)
+        if real is float:
+            direct_grads_float(instruction_set, d, padded, grad_out + n * outputs, blocked,
+                               grad_weights, grad_bias)
+        else:
+            direct_grads_double(instruction_set, d, padded, grad_out + n * outputs, blocked,
+                                grad_weights, grad_bias)
+
+
+# --- convolution, lowered: any stride and padding, any compiler ---------------------------------
 
 
 cdef void lower(const real* image, Geometry g, real* columns) noexcept nogil:
@@ -360,89 +592,92 @@ cdef void backward_params_images(const real[:, :, :, ::1] grad_out, const real[:
             grad_bias[f] += total
 
 
-def conv_forward(const real[:, :, :, ::1] x, const real[:, ::1] weights, const real[::1] bias,
-                 int k, int padding, int stride):
-    """Shapes: x (N, C, H, W), weights (F, C*k*k), bias (F,) -> (N, F, OH, OW)."""
-    cdef Geometry g = geometry(x.shape[1], x.shape[2], x.shape[3], weights.shape[0], k, padding, stride)
+cdef void lowered_forward(const real[:, :, :, ::1] x, const real[:, ::1] weights,
+                          const real[::1] bias, real[:, :, :, ::1] out, Geometry g):
     cdef Py_ssize_t N = x.shape[0]
-    cdef int threads = <int> max(1, min(num_threads, N))
+    cdef int threads = <int> min(num_threads, N)
     cdef int t
-    dtype = np.asarray(x).dtype
-    out = np.empty((N, g.F, g.OH, g.OW), dtype)
-    if N == 0:
-        return out
-    cdef real[:, :, :, ::1] out_view = out
-    cdef real[:, ::1] columns = np.empty((threads, g.C * k * k * g.OH * g.OW), dtype)
+    cdef real[:, ::1] columns = columns_of_an_image(threads, g, np.asarray(x).dtype)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
-        forward_images(x, weights, bias, out_view, g,
+        forward_images(x, weights, bias, out, g,
                        N * t // threads, N * (t + 1) // threads, &columns[t, 0])
-    return out
 
 
-def conv_backward_inputs(const real[:, :, :, ::1] grad_out, const real[:, ::1] weights, x_shape,
-                         int k, int padding, int stride):
-    """Shapes: grad_out (N, F, OH, OW), weights (F, C*k*k) -> x_shape (N, C, H, W)."""
-    _, C, H, W = x_shape
-    cdef Geometry g = geometry(C, H, W, weights.shape[0], k, padding, stride)
+cdef void lowered_backward_inputs(const real[:, :, :, ::1] grad_out, const real[:, ::1] weights,
+                                  real[:, :, :, ::1] grad_x, Geometry g):
     cdef Py_ssize_t N = grad_out.shape[0]
-    cdef int threads = <int> max(1, min(num_threads, N))
+    cdef int threads = <int> min(num_threads, N)
     cdef int t
-    dtype = np.asarray(grad_out).dtype
-    grad_x = np.zeros(x_shape, dtype)
-    if N == 0:
-        return grad_x
-    cdef real[:, :, :, ::1] grad_x_view = grad_x
-    cdef real[:, ::1] columns = np.empty((threads, g.C * k * k * g.OH * g.OW), dtype)
+    cdef real[:, ::1] columns = columns_of_an_image(threads, g, np.asarray(grad_out).dtype)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
-        backward_inputs_images(grad_out, weights, grad_x_view, g,
+        backward_inputs_images(grad_out, weights, grad_x, g,
                                N * t // threads, N * (t + 1) // threads, &columns[t, 0])
-    return grad_x
 
 
-def conv_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, :, ::1] x,
-                         int k, int padding, int stride):
-    """Shapes: grad_out (N, F, OH, OW), x (N, C, H, W) -> grads of weights (F, C*k*k), bias (F,)."""
-    cdef Geometry g = geometry(x.shape[1], x.shape[2], x.shape[3], grad_out.shape[1], k, padding, stride)
+cdef lowered_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, :, ::1] x,
+                             Geometry g):
+    """Every thread adds up its own images; the sums are added in the order of the threads."""
     cdef Py_ssize_t N = x.shape[0]
-    cdef int threads = <int> max(1, min(num_threads, N))
+    cdef int threads = <int> min(num_threads, N)
     cdef int t
     dtype = np.asarray(x).dtype
-    # every thread adds up its own images; the parts are added in the order of the threads
-    grad_weights = np.zeros((threads, g.F, g.C * k * k), dtype)
+    grad_weights = np.zeros((threads, g.F, g.C * g.k * g.k), dtype)
     grad_bias = np.zeros((threads, g.F), dtype)
-    if N == 0:
-        return grad_weights[0], grad_bias[0]
-    cdef real[:, :, ::1] grad_weights_view = grad_weights
-    cdef real[:, ::1] grad_bias_view = grad_bias
-    cdef real[:, ::1] columns = np.empty((threads, g.C * k * k * g.OH * g.OW), dtype)
+    cdef real[:, :, ::1] weights_view = grad_weights
+    cdef real[:, ::1] bias_view = grad_bias
+    cdef real[:, ::1] columns = columns_of_an_image(threads, g, dtype)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
-        backward_params_images(grad_out, x, grad_weights_view[t], grad_bias_view[t], g,
+        backward_params_images(grad_out, x, weights_view[t], bias_view[t], g,
                                N * t // threads, N * (t + 1) // threads, &columns[t, 0])
     return grad_weights.sum(axis=0), grad_bias.sum(axis=0)
+
+
+cdef columns_of_an_image(int threads, Geometry g, dtype):
+    """Memory for the columns of an image, for each thread."""
+    return np.empty((threads, g.C * g.k * g.k * g.OH * g.OW), dtype)
 
 
 # --- max pooling --------------------------------------------------------------------------------
 
 
+cdef inline void pool_window(const real* window, Py_ssize_t W, int size,
+                             real* best, offset* winner) noexcept nogil:
+    """The maximum of a window of an image W wide, and the first place i*size + j that has it."""
+    cdef Py_ssize_t i, j
+    cdef real value
+    best[0] = window[0]
+    winner[0] = 0
+    for i in range(size):
+        for j in range(size):
+            value = window[i * W + j]
+            if value > best[0] or value != value:  # a NaN wins and stays
+                best[0] = value
+                winner[0] = <offset> (i * size + j)
+
+
 cdef void pool_plane(const real* plane, int H, int W, int size, int stride, int OH, int OW,
                      real* out, offset* winner) noexcept nogil:
-    cdef Py_ssize_t y, x, i, j
+    cdef Py_ssize_t y, x
     cdef const real* window
-    cdef real best, value
-    cdef offset at
+    cdef real a, b, c, d, top, bottom
+    cdef unsigned char right, low_right, low
     for y in range(OH):
+        window = plane + y * stride * W
         for x in range(OW):
-            window = plane + y * stride * W + x * stride
-            best = window[0]
-            at = 0
-            for i in range(size):
-                for j in range(size):
-                    value = window[i * W + j]
-                    if value > best or value != value:  # a NaN wins and stays
-                        best = value
-                        at = <offset> (i * size + j)
-            out[y * OW + x] = best
-            winner[y * OW + x] = at
+            if size == 2:
+                # Which pixel wins is anybody's guess, also the processor's: so no branches.
+                a, b, c, d = window[0], window[1], window[W], window[W + 1]
+                right, low_right = b > a, d > c
+                top = b if b > a else a
+                bottom = d if d > c else c
+                low = bottom > top
+                out[0] = bottom if bottom > top else top
+                winner[0] = <offset> (2 * low | (low & low_right) | (~low & right))
+            if size != 2 or a + b + c + d != a + b + c + d:  # a NaN, perhaps
+                pool_window(window, W, size, out, winner)
+            window += stride
+            out += 1
+            winner += 1
 
 
 def pool_forward(const real[:, :, :, ::1] x, int size, int stride, offset[:, :, :, ::1] winner):
@@ -469,21 +704,78 @@ def pool_backward(const real[:, :, :, ::1] grad_out, const offset[:, :, :, ::1] 
 
     Shapes: grad_out and winner (N, C, OH, OW) -> x_shape (N, C, H, W).
     """
-    cdef int W = x_shape[3]
-    cdef Py_ssize_t OH = grad_out.shape[2], OW = grad_out.shape[3]
+    cdef int H = x_shape[2], W = x_shape[3]
+    cdef int OH = <int> grad_out.shape[2], OW = <int> grad_out.shape[3]
     cdef Py_ssize_t C = grad_out.shape[1]
     cdef Py_ssize_t num_planes = grad_out.shape[0] * C
-    cdef Py_ssize_t plane, n, c, y, x
-    cdef offset at
-    grad_x = np.zeros(x_shape, np.asarray(grad_out).dtype)
+    cdef Py_ssize_t plane
+    grad_x = np.empty(x_shape, np.asarray(grad_out).dtype)
     cdef real[:, :, :, ::1] grad_x_view = grad_x
     for plane in prange(num_planes, nogil=True, schedule="static", num_threads=num_threads):
-        n = plane // C
-        c = plane % C
-        for y in range(OH):
-            for x in range(OW):
-                at = winner[n, c, y, x]
-                grad_x_view[n, c, y * stride + at // size, x * stride + at % size] += (
-                    grad_out[n, c, y, x]
-                )
+        unpool_plane(&grad_out[plane // C, plane % C, 0, 0], &winner[plane // C, plane % C, 0, 0],
+                     H, W, size, stride, OH, OW, &grad_x_view[plane // C, plane % C, 0, 0])
     return grad_x
+
+
+cdef void unpool_plane(const real* grad_out, const offset* winner, int H, int W,
+                       int size, int stride, int OH, int OW, real* grad_x) noexcept nogil:
+    cdef Py_ssize_t y, x
+    cdef real* window
+    memset(grad_x, 0, <Py_ssize_t> H * W * sizeof(real))
+    for y in range(OH):
+        window = grad_x + y * stride * W
+        for x in range(OW):
+            if size == 2:
+                window[(winner[0] >> 1) * W + (winner[0] & 1)] += grad_out[0]
+            else:
+                window[winner[0] // size * W + winner[0] % size] += grad_out[0]
+            window += stride
+            grad_out += 1
+            winner += 1
+
+
+# --- rectified linear units ---------------------------------------------------------------------
+
+cdef extern from "vector_kernels.h" nogil:
+    void relu_forward_float(const float* x, float* out, unsigned char* positive, ptrdiff_t n)
+    void relu_forward_double(const double* x, double* out, unsigned char* positive, ptrdiff_t n)
+    void relu_backward_float(const float* grad_out, const unsigned char* positive, float* grad_x,
+                             ptrdiff_t n)
+    void relu_backward_double(const double* grad_out, const unsigned char* positive,
+                              double* grad_x, ptrdiff_t n)
+
+
+def relu_forward(const real[::1] x, real[::1] out, unsigned char[::1] positive):
+    """out = max(x, 0), in which a NaN stays; positive = x > 0. Shapes: (n,) each."""
+    cdef Py_ssize_t n = x.shape[0]
+    cdef Py_ssize_t first, last
+    cdef int threads = num_threads
+    cdef int t
+    if n == 0:
+        return
+    for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        first = n * t // threads
+        last = n * (t + 1) // threads
+        if real is float:
+            relu_forward_float(&x[0] + first, &out[0] + first, &positive[0] + first, last - first)
+        else:
+            relu_forward_double(&x[0] + first, &out[0] + first, &positive[0] + first, last - first)
+
+
+def relu_backward(const real[::1] grad_out, const unsigned char[::1] positive, real[::1] grad_x):
+    """grad_x = grad_out where positive, else 0. Shapes: (n,) each."""
+    cdef Py_ssize_t n = grad_out.shape[0]
+    cdef Py_ssize_t first, last
+    cdef int threads = num_threads
+    cdef int t
+    if n == 0:
+        return
+    for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
+        first = n * t // threads
+        last = n * (t + 1) // threads
+        if real is float:
+            relu_backward_float(&grad_out[0] + first, &positive[0] + first, &grad_x[0] + first,
+                                last - first)
+        else:
+            relu_backward_double(&grad_out[0] + first, &positive[0] + first, &grad_x[0] + first,
+                                 last - first)

@@ -29,8 +29,9 @@ except ImportError:
     raise ImportError(
         f"the extension im2col_cython is missing or was built for another Python; run: {REBUILD}"
     ) from None
-_source = Path(__file__).with_name("im2col_cython.pyx")
-if _source.exists() and _source.stat().st_mtime > Path(kernels.__file__).stat().st_mtime:
+_sources = [Path(__file__).with_name(name) for name in ("im2col_cython.pyx", "vector_kernels.h")]
+_built = Path(kernels.__file__).stat().st_mtime
+if any(source.exists() and source.stat().st_mtime > _built for source in _sources):
     raise ImportError(f"the extension im2col_cython is older than its source; run: {REBUILD}")
 
 # The kernels share a batch out among threads of their own; the threads of BLAS would only fight
@@ -248,13 +249,18 @@ class ReLU(Layer):
         self.shape = self.input_shape
 
     def forward(self, x):
-        x = np.asarray(x, _float_dtype(x))
-        return self._keep(x, np.maximum(x, 0), x > 0)
+        x = _contiguous(x, _float_dtype(x))
+        out, positive = np.empty_like(x), np.empty(x.shape, np.uint8)
+        kernels.relu_forward(x.ravel(), out.ravel(), positive.ravel())
+        return self._keep(x, out, positive)
 
     def backward_inputs(self, grad_out):
         self._check_grad(grad_out)
         (positive,) = self.kept
-        return np.where(positive, np.asarray(grad_out, _float_dtype(grad_out)), 0)
+        grad_out = _contiguous(grad_out, _float_dtype(grad_out))
+        grad_x = np.empty_like(grad_out)
+        kernels.relu_backward(grad_out.ravel(), positive.ravel(), grad_x.ravel())
+        return grad_x
 
 
 class FC(Layer):

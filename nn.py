@@ -8,6 +8,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import blas
 
 import metrics
 import runs
@@ -42,7 +43,17 @@ def sgd_update_params(grads, config):
     lr = float(config["lr"])
     for *pairs, _name in grads:
         for parameter, grad in pairs:
-            parameter -= lr * grad
+            _add_scaled(parameter, -lr, grad)
+
+
+def _add_scaled(parameter, factor, grad):
+    """parameter += factor * grad, in place; by BLAS in a single pass where the arrays allow it."""
+    same = parameter.dtype == grad.dtype and parameter.dtype in (np.float32, np.float64)
+    if same and parameter.flags.carray and grad.flags.carray:
+        axpy = blas.saxpy if parameter.dtype == np.float32 else blas.daxpy
+        axpy(grad.reshape(-1), parameter.reshape(-1), a=factor)
+    else:
+        parameter += factor * grad
 
 
 def train(

@@ -1,8 +1,9 @@
 """Compile the extension modules in place: python3 setup_cython.py build_ext --inplace
 
 Needs a C compiler. The kernels run on several threads where the compiler knows OpenMP; a trial
-compilation finds out, and without OpenMP the same code runs on one thread. No instruction set of
-the machine that builds is baked in; set CFLAGS, for example to -march=native, to ask for one.
+compilation finds out, and without OpenMP the same code runs on one thread. What is built runs on
+every processor of the architecture: the kernels come in several versions, and the best for the
+processor at hand is chosen when they are loaded. CFLAGS may ask for more, such as -march=native.
 """
 
 import os
@@ -56,7 +57,7 @@ class BuildExt(build_ext):
 
 def main():
     os.chdir(HERE)  # --inplace means beside this file, wherever it is called from
-    extension = Extension("im2col_cython", ["im2col_cython.pyx"])
+    extension = Extension("im2col_cython", ["im2col_cython.pyx"], depends=["vector_kernels.h"])
     setup(
         name="im2col_cython",
         script_args=sys.argv[1:] or ["build_ext", "--inplace"],

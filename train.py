@@ -51,8 +51,7 @@ def build_net(batch_size, rng, dtype=np.float32):
 
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
-    layers.set_num_threads(config.threads)
-    announce(mnist)
+    start(config.threads, mnist)
     net = build_net(config.batch_size, np.random.default_rng(config.seed))
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = Path(config.save_dir) / "train"
@@ -156,6 +155,13 @@ def first_filters(net):
     return conv.weights.reshape(conv.weights.shape[0], -1, k, k).copy()
 
 
+def start(threads, mnist):
+    """Set and print what the whole run depends on."""
+    layers.set_num_threads(threads)
+    print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
+    announce(mnist)
+
+
 def announce(mnist):
     """Say so if the images are not the official ones; at the start and at the end of a run."""
     if mnist.note:
@@ -170,6 +176,7 @@ def facts(options, mnist):
         "seed": options["seed"],
         "threads": options["threads"],
         "device": "cpu",
+        "instruction_set": layers.kernels.get_instruction_set(),
         **runs.software("numpy", "scipy", "cython"),
     }
 

@@ -47,8 +47,7 @@ def regularized_loss(net, weight_decay):
 
 def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
-    layers.set_num_threads(config.threads)
-    train.announce(mnist)
+    train.start(config.threads, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
     if not config.resume and folder.exists():
         print(f"the earlier runs are kept in {runs.move_aside(folder)}")

@@ -97,12 +97,30 @@ def test_l2_by_hand():
 # --- against torch and the slow reference -------------------------------------------------------
 
 
+@pytest.fixture(params=layers.kernels.instruction_sets())
+def instruction_set(request):
+    """Every way to convolve that this processor has, one after the other."""
+    best = layers.kernels.get_instruction_set()
+    layers.kernels.set_instruction_set(request.param)
+    yield request.param
+    layers.kernels.set_instruction_set(best)
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = layers.get_num_threads()
+    layers.set_num_threads(request.param)
+    yield request.param
+    layers.set_num_threads(before)
+
+
 @DTYPES
 @pytest.mark.parametrize("shape", [(3, 2, 7, 6), (1, 1, 5, 5), (4, 3, 9, 4), (2, 5, 1, 8)])
 @pytest.mark.parametrize(
     ("kernel", "padding", "stride"),
     [(3, "SAME", 1), (5, "SAME", 1), (1, "VALID", 1), (3, 1, 2), (5, 2, 3), (2, 1, 1), (3, 4, 1)],
 )
+@pytest.mark.usefixtures("instruction_set")
 def test_convolution_equals_torch(rng, dtype, shape, kernel, padding, stride):
     x = normal(rng, shape, dtype)
     conv = layers.Convolution(x, 4, kernel, "conv", padding, stride=stride, rng=rng)
@@ -123,9 +141,48 @@ def test_convolution_equals_torch(rng, dtype, shape, kernel, padding, stride):
 
 
 @DTYPES
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("filters", "width", "kernel"), [(35, 33, 3), (16, 14, 5), (9, 31, 7)])
+def test_blocks_tiles_and_threads_that_do_not_come_out_even(
+    rng, dtype, batch, filters, width, kernel, instruction_set, threads
+):
+    """More filters than a vector has elements, rows that leave a rest, parts of images a thread."""
+    x = normal(rng, (batch, 3, 5, width), dtype)
+    conv = layers.Convolution(x, filters, kernel, "conv", rng=rng)
+    conv.bias[...] = normal(rng, filters)
+    tensors = [torch.tensor(a, requires_grad=True) for a in (x, conv.weights, conv.bias)]
+    weights = tensors[1].reshape(filters, 3, kernel, kernel)
+    expected = functional.conv2d(tensors[0], weights, tensors[2], padding=conv.pad)
+    out = conv.forward(x)
+    assert_close(out, expected.detach(), dtype)
+    grad_out = normal(rng, out.shape, dtype)
+    expected.backward(torch.tensor(grad_out))
+    assert_close(conv.backward_inputs(grad_out), tensors[0].grad, dtype)
+    for (_, grad), tensor in zip(conv.backward_params(grad_out), tensors[1:], strict=False):
+        assert_close(grad, tensor.grad, dtype)
+
+
+def test_an_unknown_instruction_set_is_refused():
+    with pytest.raises(ValueError, match=r"expected one of none.*, got 'mmx'"):
+        layers.kernels.set_instruction_set("mmx")
+
+
+@DTYPES
+@pytest.mark.usefixtures("threads")
+def test_relu_equals_numpy(rng, dtype):
+    x = normal(rng, (3, 2, 5, 7), dtype)
+    x[0, 0, 0] = [0, -0.0, np.nan, np.inf, -np.inf, 1, -1]
+    relu = layers.ReLU(x, "relu")
+    assert np.array_equal(relu.forward(x), np.maximum(x, 0), equal_nan=True)
+    grad_out = normal(rng, x.shape, dtype)
+    assert np.array_equal(relu.backward_inputs(grad_out), np.where(x > 0, grad_out, 0))
+
+
+@DTYPES
 @pytest.mark.parametrize(
     ("kernel", "padding", "stride"), [(5, 2, 1), (3, 0, 1), (3, 2, 2), (2, 1, 1)]
 )
+@pytest.mark.usefixtures("instruction_set")
 def test_convolution_is_a_product_with_im2col(rng, dtype, kernel, padding, stride):
     x = normal(rng, (3, 2, 8, 7), dtype)
     conv = layers.Convolution(x, 4, kernel, "conv", padding, stride=stride, rng=rng)

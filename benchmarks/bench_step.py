@@ -1,0 +1,84 @@
+"""A training step and inference of the lab's MNIST network: ours, PyTorch's and the exercise's.
+
+    python3 benchmarks/bench_step.py           # the cases of the README, some minutes
+    python3 benchmarks/bench_step.py --all     # every batch size, number of threads and type
+
+Prints milliseconds, the ratio of ours to each of the others, and how much of the peak of a large
+matrix product, measured in the same run, a step reaches. Needs requirements-dev.txt.
+"""
+
+import argparse
+import itertools
+
+import contenders
+import side_by_side
+from side_by_side import Contender, medians, runs
+
+GFLOP_FORWARD = 2 * 3_630_336 / 1e9  # an image, see train.py --summary
+# backward takes twice that, but the first layer has no grad of the inputs
+GFLOP = {"step": 3 * GFLOP_FORWARD - 2 * 313_600 / 1e9, "inference": GFLOP_FORWARD}
+PEAK_SIZE = 2048  # rows and columns
+CASES = [
+    ("step", 1, "float32"),
+    ("step", 50, "float32"),
+    ("step", 500, "float32"),
+    ("step", 50, "float64"),
+    ("inference", 1, "float32"),
+    ("inference", 50, "float32"),
+    ("inference", 500, "float32"),
+]
+
+
+def main(argv=None):
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("--all", action="store_true", help="all cases, not only the README's")
+    parser.add_argument("--rounds", type=int, default=12, help="turns of each contender [12]")
+    options = parser.parse_args(argv)
+    print(side_by_side.machine("numpy", "scipy", "torch"))
+    most = runs.available_threads()
+    if options.all:
+        batches = itertools.product(("step", "inference"), (1, 50, 500), ("float32", "float64"))
+        cases = {threads: list(batches) for threads in (most,)}
+        cases[1] = cases[most]
+    else:
+        cases = {most: CASES, 1: [("step", 50, "float32")]}
+    rows = []
+    for threads, of_threads in cases.items():
+        everyone = [Contender(name, build, threads) for name, build in contenders.ALL.items()]
+        blas = Contender("product", contenders.product, threads)
+        for mode, batch_size, dtype in of_threads:
+            peak = medians([blas], ("peak", PEAK_SIZE, dtype), 3)["product"]
+            seconds = medians(everyone, (mode, batch_size, dtype), options.rounds)
+            rate = GFLOP[mode] * batch_size / seconds["ours"]
+            row = {"mode": mode, "batch": batch_size, "dtype": dtype, "threads": threads}
+            row |= {name: 1000 * value for name, value in seconds.items()}
+            row["share of peak"] = rate / (2 * PEAK_SIZE**3 / 1e9 / peak)
+            rows.append(row)
+            show(row, first=len(rows) == 1)
+        for contender in [*everyone, blas]:
+            contender.close()
+    side_by_side.write("bench_step", rows)
+    groups = {
+        f"{row['mode']}\nbatch {row['batch']}\n{row['dtype']}\n{row['threads']} thread(s)": row
+        for row in rows
+    }
+    side_by_side.draw_bars(
+        "bench_step", "The lab's MNIST network", groups, list(contenders.ALL), "ms"
+    )
+
+
+def show(row, first):
+    """A line of milliseconds, with the ratio of ours to it in parentheses."""
+    others = [name for name in contenders.ALL if name != "ours"]
+    if first:
+        print("milliseconds (ratio of ours to it)")
+        titles = "".join(f"{name:>24}" for name in others)
+        print(f"{'':40}{'ours':>9}{titles}  share of peak")
+    case = f"{row['mode']}, batch {row['batch']}, {row['dtype']}, {row['threads']} thread(s)"
+    cells = "".join(f"{row[name]:15.2f} ({row['ours'] / row[name]:.2f})  " for name in others)
+    print(f"{case:40}{row['ours']:9.2f}{cells}  {row['share of peak']:12.0%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

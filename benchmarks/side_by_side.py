@@ -1,0 +1,141 @@
+"""Time several programs fairly: each in a process of its own, all taking turns.
+
+Two thread pools in one process, or at work at one time, take the cores from each other. So every
+contender lives in its own process; a round lets each of them run a few times while the others wait,
+and the first runs of a turn, in which caches and pools wake up, do not count. What is compared are
+the medians over all rounds.
+"""
+
+import csv
+import multiprocessing
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import runs
+
+OUT = runs.HERE / "out" / "benchmarks"
+REST_SECONDS = 0.05  # between two turns, until the threads of the last one have gone to sleep
+TURN_SECONDS = 0.25
+WARM_UP_RUNS = 3
+
+
+class Contender:
+    """A process that builds things to time and times them on demand.
+
+    build: a function at the top level of a module; build(threads, *case) returns the function to
+    time, or None where the contender cannot do the case.
+    """
+
+    def __init__(self, name, build, threads):
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, build, threads), daemon=True)
+        self._process.start()
+
+    def prepare(self, *case):
+        """Build the function for a case; False if it cannot be done."""
+        return self._ask(case)
+
+    def run(self):
+        """Seconds of each run of a turn."""
+        return self._ask(None)
+
+    def _ask(self, question):
+        self._pipe.send(question)
+        answer = self._pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self):
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe, build, threads):
+    function = None
+    while True:
+        case = pipe.recv()
+        try:
+            if case is None:
+                pipe.send(_turn(function))
+            else:
+                function = build(threads, *case)
+                if function is not None:
+                    _turn(function)  # warms up
+                pipe.send(function is not None)
+        except Exception as error:  # to be raised in the process that asked
+            pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def _turn(function):
+    for _ in range(WARM_UP_RUNS):
+        function()
+    seconds, start = [], time.perf_counter()
+    while time.perf_counter() - start < TURN_SECONDS or len(seconds) < 3:
+        before = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - before)
+    return seconds
+
+
+def medians(contenders, case, rounds):
+    """Median seconds of each contender that can do the case, by name."""
+    able = [contender for contender in contenders if contender.prepare(*case)]
+    seconds = {contender.name: [] for contender in able}
+    for _ in range(rounds):
+        for contender in able:
+            time.sleep(REST_SECONDS)
+            seconds[contender.name] += contender.run()
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def machine(*packages):
+    """A line that says on what all this was measured."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    versions = runs.software(*packages)["versions"]
+    listed = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return f"{cpu}, {runs.available_threads()} threads; {listed}"
+
+
+def write(name, rows):
+    """Rows, dicts with the same keys, to out/benchmarks/<name>.csv."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"the table is in {OUT / name}.csv")
+
+
+def draw_bars(name, title, groups, names, unit):
+    """Grouped bars, logarithmic. groups: {label: {name: value}}; to out/benchmarks/<name>.png."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(8, 1.7 * len(groups)), 5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(names)
+    for i, contender in enumerate(names):
+        heights = [values.get(contender, np.nan) for values in groups.values()]
+        places = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
+        color = "tab:purple" if i == 0 else f"{0.85 - 0.6 * i / len(names):.2f}"
+        axes.bar(places, heights, width * 0.9, label=contender, color=color)
+    axes.set_xticks(range(len(groups)), list(groups), fontsize=9)
+    axes.set(title=title, ylabel=unit, yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=9)
+    OUT.mkdir(parents=True, exist_ok=True)
+    figure.savefig(OUT / f"{name}.png", dpi=100)
+    print(f"the picture is in {OUT / name}.png")
