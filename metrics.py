@@ -56,6 +56,15 @@ def support(confusion):
     return np.sum(confusion, axis=1)
 
 
+def confusion_table(confusion, class_names):
+    """The confusion matrix as lines of text, rows the true class, columns the predicted one."""
+    names = [name[:5] for name in class_names]
+    lines = ["true \\ predicted " + "".join(f"{name:>6}" for name in names)]
+    for name, counts in zip(class_names, confusion, strict=True):
+        lines.append(f"{name[:16]:17}" + "".join(f"{count:6d}" for count in counts))
+    return "\n".join(lines)
+
+
 def per_class_table(confusion, class_names):
     """Precision, recall, F1 and support of each class and their means, as lines of text."""
     columns = [precision(confusion), recall(confusion), f1(confusion)]

@@ -3,7 +3,6 @@
 Any objects with the interface of layers.py will do, a student's own as well.
 """
 
-import time
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -72,54 +71,26 @@ def train(
     the losses include the regularizers.
     Raises: ValueError for options out of range; runs.Diverged; runs.Interrupted after a signal.
     """
-    batch_size, max_epochs = config["batch_size"], config["max_epochs"]
+    batch_size, seed = config["batch_size"], config.get("seed", 0)
     _check_config(config, train_x, train_y)
     run = run or runs.Run.start(config["save_dir"])
-    params = parameters(net)
-    at = run.restore(params)
-    num_steps = -(-len(train_x) // batch_size)
+    run.restore_arrays(parameters(net))
     with run.recording():
-        while at.epoch <= max_epochs:
-            sgd_config = _in_epoch(config["lr_policy"], at.epoch)
-            rng = np.random.default_rng([config.get("seed", 0), at.epoch])
-            order = rng.permutation(len(train_x))
-            started = time.perf_counter() - at.seconds
-            for step in run.progress(at, num_steps, f"epoch {at.epoch}/{max_epochs}"):
-                batch = order[step * batch_size : (step + 1) * batch_size]
+        for epoch in run.epochs(config["max_epochs"]):
+            sgd_config = _in_epoch(config["lr_policy"], epoch)
+            for step, batch in run.batches(len(train_x), batch_size, seed):
                 x, y = train_x[batch], train_y[batch]
                 logits = forward_pass(net, x)
-                batch_loss = float(loss.forward(logits, y))
-                run.check_finite(batch_loss, at, sgd_config["lr"])
+                num_correct = np.sum(logits.argmax(axis=1) == y.argmax(axis=1))
+                run.count(loss.forward(logits, y), num_correct, len(batch), sgd_config["lr"])
                 sgd_update_params(backward_pass(net, loss, logits, y), sgd_config)
-
-                at.step = step + 1
-                at.num_seen += len(batch)
-                at.loss_sum += batch_loss * len(batch)
-                at.num_correct += int(np.sum(logits.argmax(axis=1) == y.argmax(axis=1)))
-                at.seconds = time.perf_counter() - started
                 if on_step is not None:
-                    on_step(at.epoch, at.step)
-                run.stop_if_asked(params, at)
-            train_loss, train_acc = at.loss_sum / at.num_seen, at.num_correct / at.num_seen
-            print(
-                f"epoch {at.epoch}/{max_epochs}: lr {sgd_config['lr']:g}, "
-                f"training loss {train_loss:.4f}, accuracy {train_acc:.2%}, {at.seconds:.1f} s"
-            )
-            valid_loss, valid_acc = evaluate("validation", valid_x, valid_y, net, loss, config)
-            row = {
-                "epoch": at.epoch,
-                "lr": sgd_config["lr"],
-                "train_loss": train_loss,
-                "train_acc": train_acc,
-                "valid_loss": valid_loss,
-                "valid_acc": valid_acc,
-                "seconds": time.perf_counter() - started,
-            }
-            if on_epoch is not None:
-                on_epoch(row)
-            at = runs.Position(epoch=at.epoch + 1)
-            run.finish_epoch(row, params, at)
-            run.stop_if_asked(params, at)
+                    on_step(epoch, step)
+            with run.stoppable():
+                row = run.epoch_row(*evaluate("validation", valid_x, valid_y, net, loss, config))
+                if on_epoch is not None:
+                    on_epoch(row)
+            run.finish_epoch(row)
     return net
 
 

@@ -70,10 +70,12 @@ def draw_filters_before_after(path, before, after, note=""):
 # --- curves -------------------------------------------------------------------------------------
 
 
-def plot_training_progress(save_dir, data, note=""):
+def plot_training_progress(save_dir, data, note="", class_names=()):
     """Write save_dir/training_plot.png: loss, accuracy, learning rate and error by epoch.
 
     data: lists with a value an epoch, train_loss, valid_loss, train_acc, valid_acc (fractions), lr.
+    With data["class_acc"], lists of fractions, the last panel shows these instead of the error, for
+    the class_names.
     """
     figure = _figure(14, 8, note)
     loss, accuracy, rate, error = figure.subplots(2, 2).ravel()
@@ -83,14 +85,23 @@ def plot_training_progress(save_dir, data, note=""):
         style = {"color": color, "marker": "o", "label": label}
         loss.plot(epochs, data[f"{key}_loss"], **style)
         accuracy.plot(epochs, 100 * share, **style)
-        error.plot(epochs, 100 * (1 - share), **style)
+        if "class_acc" not in data:
+            error.plot(epochs, 100 * (1 - share), **style)
     rate.step(epochs, data["lr"], where="mid", color="tab:gray", marker="o")
     loss.set(title="Loss", ylim=(0, None))
     accuracy.set(title="Accuracy", ylabel="%")
     rate.set(title="Learning rate", yscale="log", xlabel="epoch")
-    error.set(title="Error (100 % − accuracy)", ylabel="%", yscale="log", xlabel="epoch")
-    _style_log_axis(error.yaxis)
-    for axes in (loss, accuracy, error):
+    if "class_acc" in data:
+        shares = 100 * np.asarray(data["class_acc"], dtype=float).T
+        for i, (name, values) in enumerate(zip(class_names, shares, strict=True)):
+            error.plot(epochs, values, marker=".", color=f"C{i}", label=name)
+        error.set(title="Validation accuracy of each class", ylabel="%", xlabel="epoch")
+        error.legend(fontsize=8, ncols=2)
+    else:
+        error.set(title="Error (100 % − accuracy)", ylabel="%", yscale="log", xlabel="epoch")
+        _style_log_axis(error.yaxis)
+        error.legend()
+    for axes in (loss, accuracy):
         axes.legend()
     for axes in (loss, accuracy, rate, error):
         _style_epochs(axes)

@@ -6,10 +6,13 @@ whenever the process dies, each file is the whole old one or the whole new one.
 
 import argparse
 import csv
+import errno
+import hashlib
 import io
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
 import threading
@@ -86,6 +89,9 @@ class CommonConfig:
     seed: int = option(0, "of initial weights and of the order of the images", minimum=0)
     threads: int = option(available_threads, "processors to use", minimum=1)
     resume: bool = option(False, "go on with the interrupted run in the save folder")
+    checkpoint_minutes: float = option(
+        5.0, "minutes between checkpoints within an epoch", minimum=0.0
+    )
 
     def __post_init__(self):
         for f in fields(self):
@@ -155,8 +161,20 @@ def one_line_errors(*kinds):
         print(f"{script}: stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except (RunError, OSError, *kinds) as error:
-        message = " ".join(str(error).split())
+        message = " ".join(str(error).split()) + _free_space(error)
         sys.exit(f"{script}: error: {message}")
+
+
+def _free_space(error):
+    """What a full disk still has, as an addition to the message; empty for other errors."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    folder = Path(error.filename or ".").resolve().parent
+    free = shutil.disk_usage(folder).free
+    return (
+        f"; {free / 1e6:.1f} MB are free in {folder}; make room, and the same command with "
+        "--resume goes on"
+    )
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -172,9 +190,11 @@ def write_whole(path, content):
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # the system does not say which file has no room
         raise
 
 
@@ -207,6 +227,69 @@ def _read_json(path):
         raise RunError(f"{path} is damaged: {error}") from error
 
 
+# --- locks --------------------------------------------------------------------------------------
+
+_locks = {}  # path: descriptor; the system lets go of them when the process ends, however it does
+
+
+def lock(folder):
+    """Make this process the only one that writes into folder, until it ends.
+
+    Raises: RunError, with the number of the other process, if another one does already.
+    """
+    path = Path(folder).resolve() / ".lock"
+    if path in _locks:
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock_file(descriptor)
+    except OSError:
+        owner = os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise RunError(f"{folder} is in use by process {owner}; wait for it or stop it") from None
+    os.truncate(path, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    _locks[path] = descriptor
+
+
+def unlock(folder):
+    """Let others write into folder."""
+    path = Path(folder).resolve() / ".lock"
+    if path in _locks:
+        os.close(_locks.pop(path))
+        with suppress(OSError):
+            path.unlink()
+
+
+def claim(folder, resume):
+    """Make and lock a folder for several runs; without resume, an earlier one is moved aside.
+
+    Raises: RunError if the folder cannot be written or another process writes into it.
+    """
+    try:
+        if folder.is_dir():
+            lock(folder)
+            if not resume:
+                print(f"the earlier runs are kept in {move_aside(folder)}")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock(folder)
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _lock_file(descriptor):
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, 1_000_000, os.SEEK_SET)  # beyond the content, which others may read
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 # --- a run's folder -----------------------------------------------------------------------------
 
 
@@ -219,27 +302,48 @@ class Position:
     num_seen: int = 0  # images
     num_correct: int = 0  # of these
     loss_sum: float = 0.0  # over these
+    last_loss: float | None = None  # of a step
+    lr: float = 0.0  # of the last step
     seconds: float = 0.0
 
 
 class Run:
-    """One training run and its folder. Made by Run.start.
+    """One training run and its folder. Made by Run.start. A training loop looks like this:
 
-    history: one dict an epoch, with the keys HISTORY_COLUMNS at least. results: what results.json
-    holds. is_finished: whether it is resumed and had come to its end.
+        run.restore_arrays(params)                      # where --resume has something to go on from
+        with run.recording():
+            for epoch in run.epochs(max_epochs):
+                for step, batch in run.batches(num_images, batch_size, seed):
+                    ...                                 # loss and number of right answers
+                    run.count(loss, num_correct, len(batch), lr)
+                    ...                                 # update
+                row = run.epoch_row(valid_loss, valid_acc)
+                run.finish_epoch(row)
+
+    The run draws the batches, shows the progress, keeps the history, saves checkpoints and reacts
+    to signals. history: one dict an epoch, with the keys HISTORY_COLUMNS at least. results: what
+    results.json holds. position: see Position. is_finished: whether it is resumed and had come to
+    its end.
     """
 
-    FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs")  # may change on --resume
+    # options that may change on --resume
+    FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs", "checkpoint_minutes")
     MARKS = ("config.json", "history.csv", "results.json", "checkpoint.npz", "checkpoint.pt")
 
-    def __init__(self, folder, resuming):
+    def __init__(self, folder, options, resuming):
         self.folder = folder
         self.history = []
         self.results = {}
-        self.resuming = resuming
+        self.position = Position()
         self.is_finished = False
+        self._resuming = resuming
+        self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
+        self._max_epochs = 0
+        self._state = dict  # returns what is to be saved
+        self._format = _Arrays
         self._signum = None
-        self._watching = False
+        self._recording = False
+        self._may_stop_here = False
 
     @classmethod
     def start(cls, folder, options=None, resume=False, **facts):
@@ -249,9 +353,12 @@ class Run:
         be as they were. facts: what results.json says from the start, such as the dataset.
         A folder that holds an earlier run is moved aside, to folder.1 and so on. Where there is
         nothing to resume, the run begins.
-        Raises: RunError if the folder cannot be written or the options do not fit.
+        Raises: RunError if the folder cannot be written, another process writes into it, or the
+        options do not fit.
         """
         folder, options = Path(folder), options or {}
+        if folder.is_dir():
+            lock(folder)
         resume = resume and (folder / "config.json").exists()
         if resume:
             cls._check_options(folder, options)
@@ -260,10 +367,11 @@ class Run:
             print(f"the earlier run is kept in {move_aside(folder)}")
         try:
             (folder / "filters").mkdir(parents=True, exist_ok=True)
+            lock(folder)
             write_json(folder / "config.json", options)
         except OSError as error:
             raise RunError(f"cannot write to {folder}: {error.strerror or error}") from error
-        run = cls(folder, resume)
+        run = cls(folder, options, resume)
         run.results = _read_json(folder / "results.json") if resume else {}
         epochs = options.get("epochs", 0)
         if run.results.get("status") == "finished" and run.results["epochs"] >= epochs:
@@ -303,56 +411,186 @@ class Run:
         self.results.update(values)
         write_json(self.folder / "results.json", self.results)
 
-    def finish_epoch(self, row, params, position):
-        """Add a row to the history and save where the next epoch starts."""
+    def finish(self, **values):
+        """Add values to results.json, mark the run as finished and let go of its folder."""
+        self.write_results(
+            status="finished",
+            epochs=len(self.history),
+            seconds=sum(row["seconds"] for row in self.history),
+            **values,
+        )
+        with suppress(OSError):
+            self._checkpoint_paths()[1].unlink()
+        unlock(self.folder)
+
+    # --- checkpoints ---
+
+    def restore_arrays(self, params):
+        """Save params, a dict of NumPy arrays, in checkpoints; set them in place from the last one.
+
+        Raises: RunError if there are checkpoints and none is whole, or of this network.
+        """
+
+        def load(saved):
+            theirs = {name: array.shape for name, array in saved.items()}
+            ours = {name: array.shape for name, array in params.items()}
+            if theirs != ours:
+                raise RunError(f"expected {ours}, got {theirs}")
+            for name, array in params.items():
+                array[...] = saved[name]
+
+        self._restore(_Arrays, lambda: params, load)
+
+    def restore_torch(self, **parts):
+        """The same for objects with state_dict and load_state_dict: models, optimizers ..."""
+
+        def load(saved):
+            try:
+                for name, part in parts.items():
+                    part.load_state_dict(saved[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise RunError(" ".join(str(error).split())) from error
+
+        def state():
+            return {name: part.state_dict() for name, part in parts.items()}
+
+        self._restore(_Tensors, state, load)
+
+    def _restore(self, file_format, state, load):
+        self._format, self._state = file_format, state
+        problems = []
+        for path in self._checkpoint_paths() if self._resuming else ():
+            if not path.exists():
+                continue
+            try:
+                saved, notes = file_format.read(path)
+                position = Position(**notes["position"])
+            except _DAMAGES as error:
+                problems.append(f"{path} is damaged: {error}")
+                continue
+            try:
+                load(saved)
+            except RunError as error:
+                raise RunError(f"{path} is of another network: {error}") from error
+            if problems:
+                print(f"warning: {problems[0]}; going on from {path}", file=sys.stderr)
+            self.position, self.history = position, notes["history"]
+            if not self.is_finished:
+                print(
+                    f"resuming {self.folder} in epoch {position.epoch} after step {position.step}"
+                )
+            if self.history:
+                write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
+            return
+        if problems:
+            raise RunError("; ".join(problems))
+
+    def _checkpoint_paths(self):
+        """The newest checkpoint and the one before."""
+        suffix = self._format.suffix
+        return self.folder / f"checkpoint{suffix}", self.folder / f"checkpoint.previous{suffix}"
+
+    def save_checkpoint(self):
+        """Save state, history and position; the checkpoint before is kept.
+
+        Raises: Diverged, and leaves the files alone, if an array is not finite.
+        """
+        state = self._state()
+        for name, array in _leaves(state):
+            if not self._format.is_finite(array):
+                raise Diverged(
+                    f"{name} is not finite any more in epoch {self.position.epoch}, "
+                    f"step {self.position.step}, at learning rate {self.position.lr:g}"
+                )
+        newest, previous = self._checkpoint_paths()
+        content = self._format.encode(
+            state, {"position": asdict(self.position), "history": self.history}
+        )
+        with suppress(FileNotFoundError):
+            newest.replace(previous)
+        write_whole(newest, content)
+        self._last_save = time.monotonic()
+
+    # --- the training loop ---
+
+    def epochs(self, max_epochs):
+        """The epochs to come, counted from 1; each has to end with finish_epoch."""
+        self._max_epochs = max_epochs
+        self._last_save = time.monotonic()
+        while self.position.epoch <= max_epochs:
+            yield self.position.epoch
+
+    def batches(self, num_images, batch_size, seed):
+        """The steps to come of this epoch: (number of the step from 1, indices of its images).
+
+        The order depends on the seed and the epoch alone. After each step there may be a
+        checkpoint; after a signal there is one, and Interrupted.
+        """
+        at = self.position
+        order = np.random.default_rng([seed, at.epoch]).permutation(num_images)
+        num_steps = -(-num_images // batch_size)
+        title = f"epoch {at.epoch}/{self._max_epochs}"
+        started = time.perf_counter() - at.seconds
+        for step in self._progress(num_steps, title):
+            yield step + 1, order[step * batch_size : (step + 1) * batch_size]
+            at.step = step + 1
+            at.seconds = time.perf_counter() - started
+            if self._signum is not None:
+                self._stop()
+            if time.monotonic() - self._last_save >= self._checkpoint_seconds:
+                self.save_checkpoint()
+        print(
+            f"{title}: lr {at.lr:g}, training loss {at.loss_sum / at.num_seen:.4f}, "
+            f"accuracy {at.num_correct / at.num_seen:.2%}, {at.seconds:.1f} s",
+            flush=True,
+        )
+
+    def count(self, loss, num_correct, num_images, lr):
+        """Add a step's mean loss and right answers to those of the epoch; lr: for messages.
+
+        Raises: Diverged unless the loss is finite. So it belongs before the update.
+        """
+        at = self.position
+        if not np.isfinite(loss):
+            last = "none" if at.last_loss is None else f"{at.last_loss:.4g}"
+            raise Diverged(
+                f"the loss is {loss} in epoch {at.epoch}, step {at.step + 1}, at learning rate "
+                f"{lr:g}; the last finite loss was {last}; try a smaller --lr-scale"
+            )
+        at.last_loss, at.lr = float(loss), lr
+        at.num_seen += num_images
+        at.num_correct += int(num_correct)
+        at.loss_sum += float(loss) * num_images
+
+    def epoch_row(self, valid_loss, valid_acc):
+        """The row of the history for the epoch that is about to finish."""
+        at = self.position
+        return {
+            "epoch": at.epoch,
+            "lr": at.lr,
+            "train_loss": at.loss_sum / at.num_seen,
+            "train_acc": at.num_correct / at.num_seen,
+            "valid_loss": valid_loss,
+            "valid_acc": valid_acc,
+            "seconds": at.seconds,
+        }
+
+    def finish_epoch(self, row):
+        """Add a row to the history, and save where the next epoch starts."""
         self.history.append(row)
-        self.save_checkpoint(params, position)
+        at = self.position
+        self.position = Position(epoch=at.epoch + 1, last_loss=at.last_loss, lr=at.lr)
+        self.save_checkpoint()
         write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
+        if self._signum is not None:
+            self._stop()
 
-    def save_checkpoint(self, params, position):
-        """Write the parameters, the history and the position to checkpoint.npz."""
-        for name, array in params.items():
-            if not np.isfinite(array).all():
-                raise Diverged(f"{name} is not finite at epoch {position.epoch}")
-        state = json.dumps({"position": asdict(position), "history": self.history})
-        arrays = {f"param:{name}": array for name, array in params.items()}
-        write_arrays(self.folder / "checkpoint.npz", {"state": np.array(state), **arrays})
-
-    def restore(self, params):
-        """Set params from checkpoint.npz, in place, if there is one; where to go on from.
-
-        Raises: RunError if the file is damaged or belongs to another network.
-        """
-        path = self.folder / "checkpoint.npz"
-        if not self.resuming or not path.exists():
-            return Position()
-        try:
-            # np.load leaves a damaged file open; this does not
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                saved = {name: arrays[name] for name in arrays.files}
-            state = json.loads(str(saved.pop("state")))
-            position = Position(**state["position"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise RunError(f"{path} is damaged: {error}") from error
-        saved = {name.removeprefix("param:"): array for name, array in saved.items()}
-        theirs = {name: array.shape for name, array in saved.items()}
-        ours = {name: array.shape for name, array in params.items()}
-        if theirs != ours:
-            raise RunError(f"{path} is of another network: expected {ours}, got {theirs}")
-        for name, array in params.items():
-            array[...] = saved[name]
-        self.history = state["history"]
-        if not self.is_finished:
-            print(f"resuming {self.folder} in epoch {position.epoch} after step {position.step}")
-        return position
-
-    def progress(self, position, num_steps, title):
-        """The steps from position.step to num_steps, shown as they go by.
-
-        On a terminal a bar; otherwise a plain line every PLAIN_LINE_SECONDS.
-        """
+    def _progress(self, num_steps, title):
+        """The numbers of the steps, shown as they go by: on a terminal a bar, otherwise a plain
+        line every PLAIN_LINE_SECONDS."""
+        at = self.position
         started = last_line = time.monotonic()
-        first = position.step
+        first = at.step
         bar = tqdm(
             range(first, num_steps),
             title,
@@ -366,37 +604,29 @@ class Run:
             yield step
             now = time.monotonic()
             if not bar.disable:
-                bar.set_postfix_str(f"loss {position.loss_sum / position.num_seen:.4f}", False)
+                bar.set_postfix_str(f"loss {at.loss_sum / at.num_seen:.4f}", False)
             elif now - last_line >= PLAIN_LINE_SECONDS:
                 last_line = now
                 milliseconds = 1000 * (now - started) / (step + 1 - first)
-                loss = position.loss_sum / position.num_seen
                 print(
-                    f"{title}: step {step + 1}/{num_steps}, loss {loss:.4f}, "
+                    f"{title}: step {step + 1}/{num_steps}, loss {at.loss_sum / at.num_seen:.4f}, "
                     f"{milliseconds:.1f} ms a step",
                     flush=True,
                 )
 
-    def check_finite(self, loss, position, lr):
-        """Raise Diverged unless the loss of the coming step is finite."""
-        if not np.isfinite(loss):
-            mean = f"{position.loss_sum / position.num_seen:.4g}" if position.num_seen else "none"
-            raise Diverged(
-                f"the loss is {loss} in epoch {position.epoch}, step {position.step + 1}, at "
-                f"learning rate {lr:g} (mean loss of the epoch until then: {mean}); "
-                "try a smaller --lr-scale"
-            )
+    # --- how it ends ---
 
     @contextmanager
     def recording(self):
         """Note in results.json how the body ends, and let SIGINT and SIGTERM end it gently.
 
-        The first signal is only remembered, for stop_if_asked; a second one ends at once.
+        The first signal ends the run after the step in hand, or at once within stoppable(); a
+        second one ends it at once wherever it is.
         """
-        if self._watching:  # inside another one
+        if self._recording:  # inside another one
             yield
             return
-        self._watching = True
+        self._recording = True
         earlier = {}
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
@@ -410,33 +640,149 @@ class Run:
             self.write_results(status="diverged")
             raise
         finally:
-            self._watching = False
+            self._recording = False
             for signum, handler in earlier.items():
                 signal.signal(signum, handler)
+
+    @contextmanager
+    def stoppable(self):
+        """A signal may end the body anywhere: it changes nothing that a checkpoint holds."""
+        self._may_stop_here = True
+        try:
+            if self._signum is not None:
+                self._stop()
+            yield
+        finally:
+            self._may_stop_here = False
 
     def _on_signal(self, signum, _frame):
         if self._signum is not None:
             raise KeyboardInterrupt
         self._signum = signum
+        if self._may_stop_here:
+            self._may_stop_here = False
+            self._stop()
 
-    def stop_if_asked(self, params, position):
-        """After a signal: save and raise Interrupted."""
-        if self._signum is None:
-            return
-        self.save_checkpoint(params, position)
+    def _stop(self):
+        """Save and raise Interrupted."""
+        self.save_checkpoint()
         raise Interrupted(
             self._signum,
-            f"interrupted in epoch {position.epoch} after step {position.step}; the same command "
-            "with --resume goes on from there",
+            f"interrupted in epoch {self.position.epoch} after step {self.position.step}; the same "
+            "command with --resume goes on from there",
         )
+
+
+# --- the formats of checkpoints -----------------------------------------------------------------
+
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile)
+
+
+class _Arrays:
+    """Checkpoints of NumPy arrays: .npz, with the notes and a checksum as JSON in it."""
+
+    suffix = ".npz"
+
+    @staticmethod
+    def is_finite(array):
+        return np.isfinite(array).all()
+
+    @staticmethod
+    def encode(state, notes):
+        buffer = io.BytesIO()
+        arrays = {f"param:{name}": array for name, array in state.items()}
+        text = json.dumps({**notes, "sha256": _digest(state, notes)})
+        np.savez(buffer, notes=np.array(text), **arrays)
+        return buffer.getvalue()
+
+    @staticmethod
+    def read(path):
+        # np.load leaves a damaged file open; this does not
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            saved = {name: arrays[name] for name in arrays.files}
+        notes = json.loads(str(saved.pop("notes")))
+        saved = {name.removeprefix("param:"): array for name, array in saved.items()}
+        return _checked(saved, notes)
+
+
+class _Tensors:
+    """Checkpoints of PyTorch's state_dicts: .pt, with the notes and a checksum as JSON in it."""
+
+    suffix = ".pt"
+
+    @staticmethod
+    def is_finite(tensor):
+        return bool(tensor.isfinite().all())
+
+    @staticmethod
+    def encode(state, notes):
+        import torch
+
+        buffer = io.BytesIO()
+        text = json.dumps({**notes, "sha256": _digest(state, notes)})
+        torch.save({"notes": text, "state": state}, buffer)
+        return buffer.getvalue()
+
+    @staticmethod
+    def read(path):
+        import pickle
+
+        import torch
+
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(" ".join(str(error).split())[:200]) from error
+        return _checked(content["state"], json.loads(content["notes"]))
+
+
+def _leaves(state, path=""):
+    """(path, array) for all arrays and tensors in nested dicts and lists."""
+    if isinstance(state, dict | list | tuple):
+        pairs = state.items() if isinstance(state, dict) else enumerate(state)
+        for name, value in pairs:
+            yield from _leaves(value, f"{path}.{name}" if path else str(name))
+    elif hasattr(state, "dtype"):
+        yield path, state
+
+
+def _digest(state, notes):
+    """SHA-256 of all arrays and of the notes."""
+    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+    for path, array in _leaves(state):
+        if hasattr(array, "detach"):
+            array = array.detach().cpu().float().numpy()
+        digest.update(f"{path} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _checked(state, notes):
+    if notes.pop("sha256") != _digest(state, notes):
+        raise ValueError("its checksum is wrong")
+    return state, notes
 
 
 def move_aside(folder):
     """Rename folder to the first free of folder.1, folder.2 and so on; the new path."""
+    unlock(folder)  # where files are open, Windows does not rename
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     return folder.rename(aside)
+
+
+def facts(options, dataset, device, *packages):
+    """What results.json says from the start. dataset: with a name and a provenance; packages: those
+    whose versions matter."""
+    return {
+        "dataset": dataset.name,
+        "provenance": dataset.provenance,
+        "seed": options["seed"],
+        "threads": options["threads"],
+        "device": device,
+        **software(*packages),
+    }
 
 
 def software(*packages):

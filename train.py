@@ -12,15 +12,12 @@ import numpy as np
 
 import data
 import layers
-import metrics
 import nn
-import plots
 import runs
+from gallery import Gallery
 
 # learning rate from the given epoch on
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
-FILTER_STEPS = 200  # between two pictures of the filters
-NUM_WORST = 20
 
 
 @dataclass(kw_only=True)
@@ -56,7 +53,7 @@ def run(config, mnist):
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = Path(config.save_dir) / "train"
     done = train_in_folder(folder, asdict(config), mnist, net, loss, config.resume)
-    announce(mnist)
+    mnist.announce()
     print(f"everything is in {folder}")
     return done.results
 
@@ -64,23 +61,14 @@ def run(config, mnist):
 def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
     """Train net, test it once, and leave all of a run's files in folder; returns the runs.Run.
 
-    options: a mapping with the fields of Config. on_epoch: see nn.train.
+    options: a mapping with the fields of Config. on_epoch: called with the row of each epoch, and
+    may add to it.
     """
-    this = runs.Run.start(folder, options, resume, **facts(options, mnist))
-    before = first_filters(net)
-
-    def draw_filters(epoch, step):
-        if step % FILTER_STEPS == 0 or step * options["batch_size"] >= len(mnist.train_x):
-            plots.draw_conv_filters(epoch, step, first_filters(net), folder / "filters")
-
-    def draw_curves(row):
-        if on_epoch is not None:
-            on_epoch(row)
-        history = [*this.history, row]
-        curves = {key: [row[key] for row in history] for key in row}
-        plots.plot_training_progress(folder, curves, mnist.note)
-
+    instruction_set = layers.kernels.get_instruction_set()
+    facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
+    this = runs.Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
     num_classes = len(mnist.class_names)
+    num_steps = -(-len(mnist.train_x) // options["batch_size"])
     config = {
         "max_epochs": options["epochs"],
         "batch_size": options["batch_size"],
@@ -91,8 +79,13 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
         },
     }
     with this.recording():
-        if not this.is_finished:
-            plots.draw_conv_filters(0, 0, before, folder / "filters")
+        gallery = Gallery(this, mnist, lambda: first_filters(net))
+
+        def after_epoch(row):
+            if on_epoch is not None:
+                on_epoch(row)
+            gallery.after_epoch(row)
+
         nn.train(
             mnist.train_x,
             data.one_hot(mnist.train_y, num_classes),
@@ -102,50 +95,17 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
             loss,
             config,
             this,
-            draw_filters,
-            draw_curves,
+            lambda epoch, step: gallery.after_step(epoch, step, num_steps),
+            after_epoch,
         )
         if not this.is_finished:
-            after = first_filters(net)
-            plots.draw_filters_before_after(
-                folder / "filters_before_after.png", before, after, mnist.note
-            )
-            runs.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
-            test(this, mnist, net, loss, config)
+            with this.stoppable():
+                runs.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
+                logits = nn.predict(net, mnist.test_x, config["batch_size"])
+                test_loss = loss.forward(logits, data.one_hot(mnist.test_y, num_classes))
+                results = gallery.after_training(logits, float(test_loss))
+            this.finish(**results)
     return this
-
-
-def test(this, mnist, net, loss, config):
-    """Try net on the test images: figures, confusion matrix, table, and the worst mistakes."""
-    num_classes, folder = len(mnist.class_names), this.folder
-    logits = nn.predict(net, mnist.test_x, config["batch_size"])
-    test_loss = float(loss.forward(logits, data.one_hot(mnist.test_y, num_classes)))
-    confusion = metrics.confusion_matrix(mnist.test_y, logits.argmax(axis=1), num_classes)
-    print(f"test: loss {test_loss:.4f}, accuracy {metrics.accuracy(confusion):.2%}")
-    print(metrics.per_class_table(confusion, mnist.class_names))
-
-    rows = [
-        {"true": name, **dict(zip(mnist.class_names, counts, strict=True))}
-        for name, counts in zip(mnist.class_names, confusion.tolist(), strict=True)
-    ]
-    runs.write_table(folder / "confusion_matrix.csv", ["true", *mnist.class_names], rows)
-    plots.draw_confusion_matrix(
-        folder / "confusion_matrix.png", confusion, mnist.class_names, mnist.note
-    )
-    worst = metrics.worst_mistakes(logits, mnist.test_y, mnist.class_names, NUM_WORST)
-    runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
-    images = mnist.pixels(mnist.test_x[[mistake["index"] for mistake in worst]])
-    captions = [metrics.mistake_caption(mistake) for mistake in worst]
-    plots.draw_mistakes(folder / "worst_20.png", images, captions, mnist.note)
-    this.write_results(
-        status="finished",
-        epochs=len(this.history),
-        test_loss=test_loss,
-        test_acc=metrics.accuracy(confusion),
-        precision=dict(zip(mnist.class_names, metrics.precision(confusion).tolist(), strict=True)),
-        recall=dict(zip(mnist.class_names, metrics.recall(confusion).tolist(), strict=True)),
-        seconds=sum(row["seconds"] for row in this.history),
-    )
 
 
 def first_filters(net):
@@ -159,26 +119,7 @@ def start(threads, mnist):
     """Set and print what the whole run depends on."""
     layers.set_num_threads(threads)
     print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
-    announce(mnist)
-
-
-def announce(mnist):
-    """Say so if the images are not the official ones; at the start and at the end of a run."""
-    if mnist.note:
-        print(mnist.note)
-
-
-def facts(options, mnist):
-    """What results.json says from the start of the run."""
-    return {
-        "dataset": mnist.name,
-        "provenance": mnist.provenance,
-        "seed": options["seed"],
-        "threads": options["threads"],
-        "device": "cpu",
-        "instruction_set": layers.kernels.get_instruction_set(),
-        **runs.software("numpy", "scipy", "cython"),
-    }
+    mnist.announce()
 
 
 def main(argv=None):

@@ -49,19 +49,19 @@ def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
     train.start(config.threads, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
-    if not config.resume and folder.exists():
-        print(f"the earlier runs are kept in {runs.move_aside(folder)}")
+    runs.claim(folder, config.resume)
     columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
     plots.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
     runs.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
+    runs.unlock(folder)
     print("\n      λ  test accuracy  data loss  L2 loss")
     for row in rows:
         print(
             f"{row['weight_decay']:7g}  {row['test_acc']:13.2%}  "
             f"{row['data_loss']:9.4f}  {row['l2_loss']:7.4f}"
         )
-    train.announce(mnist)
+    mnist.announce()
     print(f"everything is in {folder}")
     return rows
 

@@ -25,7 +25,8 @@ ALLOWED = {
     "plots": set(),
     "nn": {"metrics", "runs"},
     "check_grads": {"layers", "nn"},
-    "train": {"data", "layers", "metrics", "nn", "plots", "runs"},
+    "gallery": {"metrics", "plots", "runs"},
+    "train": {"data", "gallery", "layers", "nn", "runs"},
     "train_l2reg": {"data", "layers", "plots", "runs", "train"},
     "setup_cython": set(),
 }

@@ -1,11 +1,15 @@
 import csv
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 import runs
 
@@ -105,7 +109,7 @@ def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
 def test_a_new_run_moves_the_earlier_one_aside(tmp_path):
     for number in range(3):
         run = runs.Run.start(tmp_path / "train", {"seed": number})
-        run.finish_epoch(ROW, params(), runs.Position(epoch=2))
+        run.finish_epoch(ROW)
     seeds = {
         path.name: json.loads((path / "config.json").read_text())["seed"]
         for path in tmp_path.iterdir()
@@ -121,30 +125,44 @@ def test_a_folder_that_holds_no_run_stays_where_it_is(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
+def saved_run(folder, position=None):
+    """A run with a checkpoint."""
+    run = runs.Run.start(folder, {"seed": 1})
+    run.restore_arrays(params())
+    run.position = position or runs.Position()
+    run.save_checkpoint()
+    runs.unlock(folder)
+    return run
+
+
+def resumed(folder, arrays):
+    run = runs.Run.start(folder, {"seed": 1}, resume=True)
+    run.restore_arrays(arrays)
+    return run
+
+
 def test_restore(tmp_path):
-    run = runs.Run.start(tmp_path / "run", {"seed": 1})
-    assert run.restore(params()) == runs.Position()
     position = runs.Position(epoch=2, step=7, num_seen=350, num_correct=300, loss_sum=0.1 + 0.2)
-    run.finish_epoch(ROW, params(), position)
-    resumed = runs.Run.start(tmp_path / "run", {"seed": 1}, resume=True)
+    run = saved_run(tmp_path / "run", runs.Position(epoch=1))
+    run.finish_epoch(ROW)
+    run.position = position
+    run.save_checkpoint()
     restored = {name: np.zeros_like(array) for name, array in params().items()}
     arrays = list(restored.values())
-    assert resumed.restore(restored) == position
-    assert resumed.history == [ROW]
+    again = resumed(tmp_path / "run", restored)
+    assert again.position == position
+    assert again.history == [ROW]
     for array, expected in zip(arrays, params().values(), strict=True):
         assert np.array_equal(array, expected)  # changed in place
 
 
 def test_resume_where_there_is_nothing_begins(tmp_path):
-    run = runs.Run.start(tmp_path / "run", {"seed": 1}, resume=True)
-    assert not run.resuming
-    assert run.restore(params()) == runs.Position()
+    assert resumed(tmp_path / "run", params()).position == runs.Position()
 
 
 def test_resume_after_a_kill_before_the_first_checkpoint(tmp_path):
     runs.Run.start(tmp_path / "run", {"seed": 1})
-    run = runs.Run.start(tmp_path / "run", {"seed": 1}, resume=True)
-    assert run.restore(params()) == runs.Position()
+    assert resumed(tmp_path / "run", params()).position == runs.Position()
 
 
 def test_resume_refuses_other_options_and_data_by_name(tmp_path):
@@ -166,51 +184,178 @@ def test_a_finished_run_says_so(tmp_path, capsys):
     assert not runs.Run.start(tmp_path / "run", {"epochs": 3}, resume=True).is_finished
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "pickle"])
-def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, damage):
-    run = runs.Run.start(tmp_path / "run")
-    run.save_checkpoint(params(), runs.Position())
-    path = tmp_path / "run" / "checkpoint.npz"
-    content = {"cut": path.read_bytes()[:-100], "garbage": b"garbage", "empty": b""}
-    if damage == "pickle":
-        np.savez(path, state=np.array([{}], dtype=object))
+def damage(path, how):
+    content = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(content[:-100])
+    elif how == "flipped":
+        at = content.index(np.arange(6.0).tobytes())
+        path.write_bytes(content[:at] + b"x" + content[at + 1 :])
+    elif how == "pickle":
+        np.savez(path, notes=np.array([{}], dtype=object))
+    elif how == "other weights":  # whole, but not those that the checksum was made of
+        with np.load(path) as arrays:
+            saved = {name: arrays[name] for name in arrays.files}
+        np.savez(path, **{**saved, "param:0.fc.bias": np.ones(2)})
     else:
-        path.write_bytes(content[damage])
-    with pytest.raises(runs.RunError, match=r"checkpoint\.npz is damaged"):
-        runs.Run.start(tmp_path / "run", resume=True).restore(params())
+        path.write_bytes(how.encode())
+
+
+HOW = ["cut", "flipped", "garbage", "", "pickle", "other weights"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, how, capsys):
+    run = saved_run(tmp_path / "run", runs.Position(epoch=3))
+    run.position = runs.Position(epoch=4)
+    run.save_checkpoint()
+    damage(tmp_path / "run" / "checkpoint.npz", how)
+    again = resumed(tmp_path / "run", params())
+    assert again.position.epoch == 3
+    err = capsys.readouterr().err
+    assert "checkpoint.npz is damaged" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_without_a_whole_checkpoint_resuming_is_refused_in_one_line(tmp_path, how):
+    saved_run(tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoint.npz", how)
+    with pytest.raises(runs.RunError, match=r"checkpoint\.npz is damaged") as error:
+        resumed(tmp_path / "run", params())
+    assert "\n" not in str(error.value)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    run = runs.Run.start(tmp_path / "run")
-    run.save_checkpoint(params(), runs.Position())
-    other = {**params(), "0.fc.bias": np.zeros(3)}
+    saved_run(tmp_path / "run")
     with pytest.raises(runs.RunError, match=r"of another network: .*0\.fc\.bias"):
-        runs.Run.start(tmp_path / "run", resume=True).restore(other)
+        resumed(tmp_path / "run", {**params(), "0.fc.bias": np.zeros(3)})
 
 
 def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path):
-    run = runs.Run.start(tmp_path / "run")
-    run.save_checkpoint(params(), runs.Position())
+    run = saved_run(tmp_path / "run")
     before = (tmp_path / "run" / "checkpoint.npz").read_bytes()
-    with pytest.raises(runs.Diverged, match=r"0\.fc\.bias is not finite"):
-        run.save_checkpoint({**params(), "0.fc.bias": np.array([np.inf, 0])}, runs.Position())
+    run.restore_arrays({**params(), "0.fc.bias": np.array([np.inf, 0])})
+    with pytest.raises(runs.Diverged, match=r"0\.fc\.bias is not finite any more in epoch 1"):
+        run.save_checkpoint()
     assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == before
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_at_the_end_of_the_step(tmp_path, signum):
+def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
+    run = saved_run(tmp_path / "run", runs.Position(epoch=5))
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        run.save_checkpoint()
+    assert resumed(tmp_path / "run", params()).position.epoch == 5
+
+
+def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "file"
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit) as stop, runs.one_line_errors():
+        runs.write_whole(path, "content")
+    assert str(path) in stop.value.code
+    assert "MB are free" in stop.value.code
+
+
+# --- locks --------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import runs
+runs.Run.start(sys.argv[2])
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_run_in_the_folder_is_refused_until_the_first_is_dead(tmp_path):
+    folder = tmp_path / "run"
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, runs.HERE, folder], stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline() == "locked\n"
+    for resume in (False, True):
+        with pytest.raises(runs.RunError, match=f"is in use by process {first.pid}"):
+            runs.Run.start(folder, resume=resume)
+    first.kill()
+    first.communicate()
+    assert (folder / ".lock").exists()
+    runs.Run.start(folder)
+    assert (tmp_path / "run.1").is_dir()
+
+
+# --- the loop -----------------------------------------------------------------------------------
+
+
+def loop(run, max_epochs=2, steps=None):
+    """A training loop that records which images it was given; steps: stop after so many."""
+    seen = []
+    run.restore_arrays(params())
+    with run.recording():
+        for epoch in run.epochs(max_epochs):
+            for step, batch in run.batches(10, 4, seed=3):
+                seen.append((epoch, step, batch.tolist()))
+                run.count(0.5, 1, len(batch), 0.1)
+                if len(seen) == steps:
+                    os.kill(os.getpid(), signal.SIGINT)
+            run.finish_epoch(run.epoch_row(0.25, 0.75))
+    return seen
+
+
+def test_batches_are_the_same_for_the_same_seed_and_every_image_once(tmp_path):
+    seen = loop(runs.Run.start(tmp_path / "a"))
+    assert seen == loop(runs.Run.start(tmp_path / "b"))
+    assert [len(batch) for _, _, batch in seen] == [4, 4, 2] * 2
+    for epoch in (1, 2):
+        images = [image for at, _, batch in seen if at == epoch for image in batch]
+        assert sorted(images) == list(range(10))
+    assert seen[0][2] != seen[3][2]
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_an_interrupted_loop_goes_on_where_it_was(tmp_path, steps):
+    whole = runs.Run.start(tmp_path / "whole")
+    expected = loop(whole)
     run = runs.Run.start(tmp_path / "run")
-    position = runs.Position(epoch=3, step=5)
-    handler = signal.getsignal(signum)
-    with pytest.raises(runs.Interrupted) as stop, run.recording():
-        run.stop_if_asked(params(), position)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(runs.Interrupted) as stop:
+        loop(run, steps=steps)
+    assert stop.value.signum == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert run.results["status"] == "interrupted"
+    runs.unlock(run.folder)
+    run = runs.Run.start(tmp_path / "run", resume=True)
+    assert loop(run) == expected[steps:]
+    for ours, theirs in zip(run.history, whole.history, strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
+    run = runs.Run.start(tmp_path / "run", {"checkpoint_minutes": 0.0})
+    saved = []
+    monkeypatch.setattr(run, "save_checkpoint", lambda: saved.append(run.position.step))
+    loop(run, max_epochs=1)
+    assert saved == [1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_stoppable_ends_it_there(tmp_path, signum):
+    run = saved_run(tmp_path / "run")
+    run.position = runs.Position(epoch=3, step=5)
+    with pytest.raises(runs.Interrupted), run.recording(), run.stoppable():
         os.kill(os.getpid(), signum)
-        run.stop_if_asked(params(), position)
-    assert stop.value.signum == signum
-    assert signal.getsignal(signum) is handler
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["status"] == "interrupted"
-    resumed = runs.Run.start(tmp_path / "run", resume=True)
-    assert resumed.restore(params()) == position
+        pytest.fail("went on")
+    assert resumed(tmp_path / "run", params()).position == runs.Position(epoch=3, step=5)
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
@@ -221,11 +366,52 @@ def test_a_second_signal_stops_at_once(tmp_path):
     assert run.results["status"] == "interrupted"
 
 
+def test_a_loss_that_is_not_finite_says_where_and_what_was_before(tmp_path):
+    run = saved_run(tmp_path / "run")
+    run.count(0.5, 1, 10, 0.1)
+    message = r"the loss is nan in epoch 1, step 1, at learning rate 0.1; .* loss was 0.5"
+    with pytest.raises(runs.Diverged, match=message), run.recording():
+        run.count(float("nan"), 1, 10, 0.1)
+    assert run.results["status"] == "diverged"
+
+
+def test_tensors_are_restored_with_their_optimizer(tmp_path):
+    def parts():
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)}
+
+    def steps(model, optimizer, num):
+        for i in range(num):
+            optimizer.zero_grad()
+            model(torch.full((1, 3), float(i))).square().sum().backward()
+            optimizer.step()
+
+    ours = parts()
+    run = runs.Run.start(tmp_path / "run")
+    run.restore_torch(**ours)
+    steps(**ours, num=3)
+    run.position = runs.Position(epoch=2)
+    run.save_checkpoint()
+    steps(**ours, num=2)
+    theirs = parts()
+    again = runs.Run.start(tmp_path / "run", resume=True)
+    again.restore_torch(**theirs)
+    assert again.position.epoch == 2
+    steps(**theirs, num=2)
+    assert torch.equal(ours["model"].weight, theirs["model"].weight)
+    with pytest.raises(runs.RunError, match="of another network"):
+        again.restore_torch(model=torch.nn.Linear(4, 2))
+    path = tmp_path / "run" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(runs.RunError, match=r"checkpoint\.pt is damaged"):
+        again.restore_torch(**theirs)
+
+
 def test_progress_is_plain_without_a_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runs, "PLAIN_LINE_SECONDS", 0)
-    run = runs.Run.start(tmp_path / "run")
-    position = runs.Position(step=2, num_seen=4, loss_sum=2.0)
-    assert list(run.progress(position, 5, "epoch 1/1")) == [2, 3, 4]
+    loop(runs.Run.start(tmp_path / "run"), max_epochs=1)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith("epoch 1/1: step 3/5, loss 0.5000, ")
+    assert len(lines) == 4
+    assert lines[1].startswith("epoch 1/1: step 2/3, loss 0.5000, ")
+    assert lines[3].startswith("epoch 1/1: lr 0.1, training loss 0.5000, accuracy 30.00%, ")

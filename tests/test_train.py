@@ -191,7 +191,8 @@ def test_a_checkpoint_of_another_network_is_refused(script, tmp_path):
     assert script("train.py", *SMALL).returncode == 0
     folder = tmp_path / "out" / "train"
     other = runs.Run.start(tmp_path / "other")
-    other.save_checkpoint({"0.conv1.weights": np.zeros((4, 9))}, runs.Position())
+    other.restore_arrays({"0.conv1.weights": np.zeros((4, 9))})
+    other.save_checkpoint()
     (tmp_path / "other" / "checkpoint.npz").replace(folder / "checkpoint.npz")
     (folder / "results.json").unlink()
     done = script("train.py", *SMALL, "--resume")

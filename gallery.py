@@ -1,0 +1,66 @@
+"""What a run leaves for the eye: filters and curves while it trains, mistakes after the test."""
+
+import metrics
+import plots
+import runs
+
+FILTER_STEPS = 200  # between two pictures of the filters
+NUM_WORST = 20
+
+
+class Gallery:
+    """The pictures and tables of one run, in its folder.
+
+    run: the runs.Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
+    the first layer's filters, (F, C, k, k).
+    """
+
+    def __init__(self, run, dataset, first_filters):
+        self.run, self.dataset, self.first_filters = run, dataset, first_filters
+        self.before = first_filters()
+        if not run.is_finished:
+            plots.draw_conv_filters(0, 0, self.before, run.folder / "filters")
+
+    def after_step(self, epoch, step, num_steps):
+        """Draw the filters from time to time and after the last step of an epoch."""
+        if step % FILTER_STEPS == 0 or step == num_steps:
+            plots.draw_conv_filters(epoch, step, self.first_filters(), self.run.folder / "filters")
+
+    def after_epoch(self, row):
+        """Draw the curves, with the row that is about to become the last of the history."""
+        history = [*self.run.history, row]
+        curves = {key: [row[key] for row in history] for key in row}
+        names = self.dataset.class_names
+        plots.plot_training_progress(self.run.folder, curves, self.dataset.note, names)
+
+    def after_training(self, logits, test_loss):
+        """Draw and print what the test shows; returns what results.json says of it.
+
+        logits: (N, K), the outputs for the test images; test_loss: their mean loss.
+        """
+        folder, dataset = self.run.folder, self.dataset
+        names, note = dataset.class_names, dataset.note
+        plots.draw_filters_before_after(
+            folder / "filters_before_after.png", self.before, self.first_filters(), note
+        )
+        confusion = metrics.confusion_matrix(dataset.test_y, logits.argmax(axis=1), len(names))
+        print(f"test: loss {test_loss:.4f}, accuracy {metrics.accuracy(confusion):.2%}")
+        print(metrics.confusion_table(confusion, names))
+        print(metrics.per_class_table(confusion, names))
+        rows = [
+            {"true": name, **dict(zip(names, counts, strict=True))}
+            for name, counts in zip(names, confusion.tolist(), strict=True)
+        ]
+        runs.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
+        plots.draw_confusion_matrix(folder / "confusion_matrix.png", confusion, names, note)
+        worst = metrics.worst_mistakes(logits, dataset.test_y, names, NUM_WORST)
+        runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
+        images = dataset.pixels(dataset.test_x[[mistake["index"] for mistake in worst]])
+        captions = [metrics.mistake_caption(mistake) for mistake in worst]
+        plots.draw_mistakes(folder / "worst_20.png", images, captions, note)
+        return {
+            "test_loss": test_loss,
+            "test_acc": metrics.accuracy(confusion),
+            "precision": dict(zip(names, metrics.precision(confusion).tolist(), strict=True)),
+            "recall": dict(zip(names, metrics.recall(confusion).tolist(), strict=True)),
+        }
