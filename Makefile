@@ -7,11 +7,14 @@ PY := .venv/bin/python
 EXTENSION := $(firstword $(wildcard im2col_cython*.so im2col_cython*.pyd) extension)
 ARGS ?=
 
-.PHONY: help train train-l2reg check-grads summary test bench lint clean
+.PHONY: help train train-l2reg pytorch-mnist pytorch-cifar hinge check-grads summary test bench lint clean
 
 help:
 	@echo "make train         Task 1: train the network on MNIST"
 	@echo "make train-l2reg   Task 2: the same with L2 regularization"
+	@echo "make pytorch-mnist Task 3: the network of Task 2 in PyTorch"
+	@echo "make pytorch-cifar Task 4: CIFAR-10 in PyTorch"
+	@echo "make hinge         the bonus: hinge loss against cross-entropy"
 	@echo "make check-grads   compare analytic with numeric gradients"
 	@echo "make summary       sizes, parameters, receptive fields and memory of the network"
 	@echo "make test          lint and tests"
@@ -23,6 +26,15 @@ train: $(EXTENSION)
 
 train-l2reg: $(EXTENSION)
 	$(PY) train_l2reg.py $(ARGS)
+
+pytorch-mnist: .venv/installed
+	$(PY) pytorch_mnist.py $(ARGS)
+
+pytorch-cifar: .venv/installed
+	$(PY) pytorch_cifar.py $(ARGS)
+
+hinge: .venv/installed
+	$(PY) hinge_bonus.py $(ARGS)
 
 check-grads: $(EXTENSION)
 	$(PY) check_grads.py
@@ -44,12 +56,12 @@ lint: $(EXTENSION) .venv/installed-dev
 
 .venv/installed: requirements.txt
 	@test -x $(PY) || $(PYTHON) -m venv .venv
-	@echo "installing requirements.txt into .venv"
+	@echo "installing requirements.txt into .venv; PyTorch is large"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
-	@echo "installing requirements-dev.txt into .venv; PyTorch is large"
+	@echo "installing requirements-dev.txt into .venv"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

@@ -409,10 +409,27 @@ class _BatchUnpickler(pickle.Unpickler):
 def download(files, mirrors, folder):
     """Fetch files, {name: MD5}, from the first of the mirrors that has them whole, into folder.
 
+    Of several processes that want them at once, one fetches them and the others wait.
     Raises: _NotFoundError with the reason for each mirror; within REACH_SECONDS if none answers.
     """
-    import pooch  # here, because its import takes longer than --help may
+    import pooch  # here, because their imports take longer than --help may
+    from filelock import FileLock
 
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".download.lock")
+        with lock:
+            missing = {name: md5 for name, md5 in files.items() if not (folder / name).is_file()}
+            if missing:
+                _download_from(pooch, missing, mirrors, folder)
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _download_from(pooch, files, mirrors, folder):
     answering, reasons = _answering(mirrors, next(iter(files)))
     downloader = pooch.HTTPDownloader(timeout=STALL_SECONDS, progressbar=sys.stderr.isatty())
     pooch.get_logger().setLevel("WARNING")
@@ -427,7 +444,8 @@ def download(files, mirrors, folder):
         else:
             tried = "; ".join(f"{mirror}: {reasons[mirror]}" for mirror in mirrors)
             raise _NotFoundError(
-                f"{folder / name} is missing and could not be downloaded ({tried})"
+                f"{folder / name} is missing and could not be downloaded ({tried}); "
+                "a copy may be put there by hand"
             )
 
 

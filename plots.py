@@ -90,7 +90,9 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
     rate.step(epochs, data["lr"], where="mid", color="tab:gray", marker="o")
     loss.set(title="Loss", ylim=(0, None))
     accuracy.set(title="Accuracy", ylabel="%")
-    rate.set(title="Learning rate", yscale="log", xlabel="epoch")
+    # a schedule that ends at 0, or a perfect run, has no logarithm
+    scale = "log" if min(data["lr"], default=0) > 0 else "linear"
+    rate.set(title="Learning rate", yscale=scale, xlabel="epoch")
     if "class_acc" in data:
         shares = 100 * np.asarray(data["class_acc"], dtype=float).T
         for i, (name, values) in enumerate(zip(class_names, shares, strict=True)):
@@ -98,8 +100,10 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
         error.set(title="Validation accuracy of each class", ylabel="%", xlabel="epoch")
         error.legend(fontsize=8, ncols=2)
     else:
-        error.set(title="Error (100 % − accuracy)", ylabel="%", yscale="log", xlabel="epoch")
-        _style_log_axis(error.yaxis)
+        error.set(title="Error (100 % − accuracy)", ylabel="%", xlabel="epoch")
+        if min([*data["train_acc"], *data["valid_acc"]], default=1) < 1:
+            error.set_yscale("log")
+            _style_log_axis(error.yaxis)
         error.legend()
     for axes in (loss, accuracy):
         axes.legend()
@@ -136,6 +140,62 @@ def draw_l2_comparison(path, runs, note=""):
         for axes in (accuracy, loss):
             _style_epochs(axes)
             axes.legend()
+    _save(figure, path)
+
+
+def draw_side_by_side(path, runs, note=""):
+    """Runs of the same network by several makers: filters, losses and accuracies over each other.
+
+    runs: dicts with name, filters (F, C, k, k), history (dicts an epoch) and test_acc.
+    """
+    figure = _figure(7 * len(runs), 10, note)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 2])
+    for axes, run in zip(top.subplots(1, len(runs)), runs, strict=True):
+        _show(axes, filter_mosaic(run["filters"]), f"{run['name']}, test {run['test_acc']:.2%}")
+    panels = bottom.subplots(1, 2)
+    for axes, what in zip(panels, ("loss", "acc"), strict=True):
+        for run, line in zip(runs, ("-", "--", ":"), strict=False):
+            epochs = [row["epoch"] for row in run["history"]]
+            for part, color in (("train", TRAIN), ("valid", VALID)):
+                values = np.array([row[f"{part}_{what}"] for row in run["history"]])
+                values = 100 * (1 - values) if what == "acc" else values
+                label = f"{run['name']}, {'training' if part == 'train' else 'validation'}"
+                axes.plot(epochs, values, line, color=color, marker="o", ms=3, label=label)
+        axes.set(title="Loss" if what == "loss" else "Error in %", yscale="log", xlabel="epoch")
+        _style_log_axis(axes.yaxis)
+        _style_epochs(axes)
+        axes.legend()
+    _save(figure, path)
+
+
+def draw_loss_comparison(path, curves, class_names, recalls, note=""):
+    """Accuracy curves of several losses, all seeds, and the difference in recall of each class.
+
+    curves: dicts with name and histories, a list of lists of dicts an epoch; recalls: {name: one
+    fraction a class} of two losses.
+    """
+    figure = _figure(14, 5.5, note)
+    accuracy, classes = figure.subplots(1, 2)
+    for i, curve in enumerate(curves):
+        for part, line in (("train", ":"), ("valid", "-")):
+            for j, history in enumerate(curve["histories"]):
+                label = f"{curve['name']}, {'training' if part == 'train' else 'validation'}"
+                epochs = [row["epoch"] for row in history]
+                shares = [100 * row[f"{part}_acc"] for row in history]
+                style = {"color": f"C{i}", "lw": 1.3, "label": None if j else label}
+                accuracy.plot(epochs, shares, line, **style)
+    accuracy.set(title="Accuracy in %, a line a seed", xlabel="epoch")
+    accuracy.legend()
+    _style_epochs(accuracy)
+    (first, before), (second, after) = recalls.items()
+    differences = 100 * (np.asarray(after) - np.asarray(before))
+    colors = ["C1" if difference > 0 else "C0" for difference in differences]
+    classes.barh(range(len(class_names)), differences, color=colors)
+    classes.set_yticks(range(len(class_names)), class_names)
+    classes.invert_yaxis()
+    classes.axvline(0, color="black", lw=0.8)
+    classes.grid(axis="x", alpha=0.3)
+    classes.set(title=f"Test recall, {second} minus {first}", xlabel="percentage points")
     _save(figure, path)
 
 

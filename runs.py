@@ -126,7 +126,10 @@ def parse(config_class, argv, description):
     for f in fields(config_class):
         default = f.default if f.default is not MISSING else f.default_factory()
         text = f.metadata["help"] + ("" if default in (None, False) else f" [{_shown(default)}]")
-        if isinstance(default, bool):
+        if default is True:
+            kind = argparse.BooleanOptionalAction
+            parser.add_argument(_flag(f), action=kind, default=True, help=f.metadata["help"])
+        elif default is False:
             parser.add_argument(_flag(f), action="store_true", help=text)
         elif isinstance(default, list):
             kind = type(default[0])

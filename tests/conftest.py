@@ -24,9 +24,10 @@ def digits():
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """A DATA_DIR that holds the whole generated stand-in and nothing else."""
+    """A DATA_DIR that holds the whole generated stand-ins and nothing else."""
     folder = tmp_path_factory.mktemp("data")
     data.generated_digits(folder)
+    data.load_cifar10(folder, "synthetic")
     return folder
 
 

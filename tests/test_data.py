@@ -1,6 +1,11 @@
 import gzip
 import http.server
+import os
+import pickle
 import struct
+import subprocess
+import sys
+import tarfile
 import threading
 import time
 
@@ -171,6 +176,157 @@ def test_official_mnist(real_data_dir):
     ]
 
 
+# --- CIFAR-10 -----------------------------------------------------------------------------------
+
+
+def batch_pickle(images=None, labels=None, protocol=2):
+    """A batch as the official files have it, with other images."""
+    rng = np.random.default_rng(0)
+    if images is None:
+        images = rng.integers(256, size=data.CIFAR10_BATCH_SHAPE, dtype=np.uint8)
+    labels = rng.integers(10, size=len(images)).tolist() if labels is None else labels
+    return pickle.dumps({"data": images, "labels": labels, "filenames": ["a.png"]}, protocol)
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_parse_a_batch(protocol):
+    images, labels = data.parse_cifar10_batch(batch_pickle(protocol=protocol), "batch")
+    expected = pickle.loads(batch_pickle())
+    assert np.array_equal(images, expected["data"])
+    assert labels.tolist() == expected["labels"]
+
+
+class Evil:
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
+def hostile_pickles(marker):
+    """Pickles that would do something if they were loaded; and the same hidden in a batch."""
+    import builtins
+    import subprocess as sub
+
+    calls = [
+        (os.system, f"touch {marker}"),
+        (sub.call, ["touch", str(marker)]),
+        (open, str(marker), "w"),
+        (eval, f"open({str(marker)!r}, 'w')"),
+        (exec, f"open({str(marker)!r}, 'w')"),
+        (getattr, "", "join"),
+        (builtins.__import__, "os"),
+        (os.mkdir, str(marker)),
+        (np.load, "x.npy"),
+        (np.ndarray, (10**6, 10**6)),
+        (np.zeros, (10**6, 10**6)),
+        (bytearray, 10**12),
+        (pickle.loads, b""),
+    ]
+    evils = [Evil(*call) for call in calls]
+    for evil in evils:
+        yield pickle.dumps(evil)
+        yield pickle.dumps({"data": evil, "labels": [0] * 10_000})
+        yield pickle.dumps({"data": np.zeros(3), "labels": [evil]})
+    module_names = ("os", "sys", "shutil", "socket", "ctypes", "importlib", "numpy.testing")
+    for name in module_names:
+        yield f"c{name}\nsystem\n(S'touch {marker}'\ntR.".encode()
+    yield b"cnumpy\nndarray\n((I1000000000\nI1000000000\nttR."
+    yield b"\x80\x04\x8e" + struct.pack("<Q", 2**62)  # BINBYTES8 of 4 exabytes
+    yield b"\x80\x05\x96" + struct.pack("<Q", 2**40)  # BYTEARRAY8 of a terabyte
+    yield b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1)  # LONG4
+    yield b"(" * 100_000 + b"."
+
+
+def test_hostile_pickles_are_refused_and_nothing_runs(tmp_path):
+    marker = tmp_path / "marker"
+    pickles = list(hostile_pickles(marker))
+    assert len(pickles) >= 50
+    for content in pickles:
+        with pytest.raises(data.DataError, match="no CIFAR-10 batch") as error:
+            data.parse_cifar10_batch(content, "batch")
+        assert "\n" not in str(error.value)
+    assert not marker.exists()
+
+
+def test_mutated_batches_are_read_or_refused(rng):
+    good = batch_pickle(np.zeros(data.CIFAR10_BATCH_SHAPE, np.uint8))
+    places = [*range(300), *range(len(good) - 30_000, len(good))]  # all but the pixels
+    refused = 0
+    for _ in range(200):
+        content = bytearray(good)
+        for _ in range(rng.integers(1, 4)):
+            content[rng.choice(places)] = rng.integers(256)
+        if rng.random() < 0.2:
+            content = content[: rng.integers(len(content))]
+        try:
+            images, labels = data.parse_cifar10_batch(bytes(content), "batch")
+            assert images.shape == data.CIFAR10_BATCH_SHAPE
+            assert labels.shape == (10_000,)
+            assert labels.max() < 10
+        except data.DataError:
+            refused += 1
+    assert 0 < refused <= 200
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (batch_pickle(np.zeros((5, 3072), np.uint8)), r"expected images .* got \(5, 3072\)"),
+        (batch_pickle(labels=[0] * 9_999), "expected a list of 10000 labels"),
+        (batch_pickle(labels=[10] * 10_000), "expected labels from 0 to 9"),
+        (batch_pickle(np.zeros(data.CIFAR10_BATCH_SHAPE, np.int8)), "unsigned bytes"),
+        (pickle.dumps([1, 2]), "no CIFAR-10 batch"),
+        (b"<html>", "no CIFAR-10 batch"),
+        (b"", "no CIFAR-10 batch"),
+        (batch_pickle()[:-1000], "no CIFAR-10 batch"),
+    ],
+)
+def test_what_is_no_batch_is_refused(content, message):
+    with pytest.raises(data.DataError, match=message):
+        data.parse_cifar10_batch(content, "batch")
+
+
+def test_cifar10_from_the_folder_and_from_the_archive(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in data.CIFAR10_FILES:
+        (folder / name).write_bytes(batch_pickle())
+    cifar = data.load_cifar10(tmp_path, "cifar10", train_size=1000)
+    assert cifar.provenance == "unverified copy"
+    assert cifar.train_x.shape == (1000, 3, 32, 32)
+    assert len(cifar.valid_x) == 5_000
+    assert cifar.train_x.mean(axis=(0, 2, 3)) == pytest.approx([0, 0, 0], abs=1e-3)
+    assert cifar.train_x.std(axis=(0, 2, 3)) == pytest.approx([1, 1, 1], abs=1e-3)
+    image = pickle.loads(batch_pickle())["data"][7].reshape(3, 32, 32).transpose(1, 2, 0)
+    assert np.array_equal(cifar.pixels(cifar.test_x[7:8])[0], image)
+
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with tarfile.open(packed / data.CIFAR10_ARCHIVE, "w:gz", compresslevel=1) as tar:
+        tar.add(folder, "cifar-10-batches-py")
+    again = data.load_cifar10(packed, "cifar10", train_size=1000)
+    assert np.array_equal(again.train_x, cifar.train_x)
+    assert [path.name for path in packed.iterdir()] == [data.CIFAR10_ARCHIVE]
+    with pytest.raises(data.DataError, match="there are 45000 training images"):
+        data.load_cifar10(packed, "cifar10", train_size=45_001)
+    (packed / data.CIFAR10_ARCHIVE).write_bytes(b"<html>")
+    with pytest.raises(data.DataError, match="cannot be read"):
+        data.load_cifar10(packed, "auto")
+
+
+def test_generated_shapes(data_dir):
+    shapes = data.load_cifar10(data_dir, "synthetic")
+    assert shapes.provenance == "generated"
+    assert shapes.train_x.shape == (45_000, 3, 32, 32)
+    assert np.bincount(shapes.test_y).min() > 900
+    images, labels = data._draw_shapes(50, seed=3)
+    again, same = data._draw_shapes(50, seed=3)
+    assert np.array_equal(images, again)
+    assert np.array_equal(labels, same)
+
+
 # --- downloads ----------------------------------------------------------------------------------
 
 
@@ -182,6 +338,10 @@ def server():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             status, body = answers.get(self.path, (404, b""))
+            asked = f"{self.command} {self.path}"
+            answers[asked] = answers.get(asked, 0) + 1
+            if self.command == "GET" and "stall" in self.path:
+                time.sleep(1.5)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -228,6 +388,36 @@ def test_download_names_every_mirror_and_its_reason(server, tmp_path):
     assert "hash" in message
     assert "\n" not in message
     assert not (tmp_path / "file").exists()
+
+
+def test_a_mirror_that_stalls_is_left(server, tmp_path, monkeypatch):
+    address, answers = server
+    monkeypatch.setattr(data, "STALL_SECONDS", 0.5)
+    answers["/stall/file"] = (200, GOOD[0])
+    answers["/good/file"] = (200, GOOD[0])
+    data.download({"file": GOOD[1]}, [f"{address}stall/", f"{address}good/"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+FETCH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import data
+data.download({"file": sys.argv[2]}, [sys.argv[3]], Path(sys.argv[4]))
+"""
+
+
+def test_four_processes_at_once_download_once(server, tmp_path):
+    address, answers = server
+    answers["/good/file"] = (200, GOOD[0])
+    folder = tmp_path / "new"
+    arguments = [data.__file__.removesuffix("data.py"), GOOD[1], f"{address}good/", folder]
+    processes = [subprocess.Popen([sys.executable, "-c", FETCH, *arguments]) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert (folder / "file").read_bytes() == GOOD[0]
+    assert answers["GET /good/file"] == 1
+    assert [path.name for path in folder.iterdir()] == ["file"]
 
 
 def test_a_blocked_network_is_noticed_in_time(monkeypatch, tmp_path):

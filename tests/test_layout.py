@@ -29,6 +29,10 @@ ALLOWED = {
     "train": {"data", "gallery", "layers", "nn", "runs"},
     "train_l2reg": {"data", "layers", "plots", "runs", "train"},
     "setup_cython": set(),
+    "torch_training": {"metrics", "runs"},
+    "pytorch_mnist": {"data", "gallery", "plots", "runs", "torch_training"},
+    "pytorch_cifar": {"data", "gallery", "metrics", "runs", "torch_training"},
+    "hinge_bonus": {"data", "plots", "pytorch_cifar", "runs", "torch_training"},
 }
 
 

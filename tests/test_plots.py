@@ -97,3 +97,17 @@ def test_a_failed_picture_leaves_the_older_one(tmp_path, monkeypatch):
         plots.plot_training_progress(tmp_path, CURVES)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["training_plot.png"]
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 1.0])
+def test_a_rate_of_zero_and_a_perfect_run_are_drawn(tmp_path, accuracy):
+    keys = ["train_loss", "valid_loss", "train_acc", "valid_acc"]
+    plots.plot_training_progress(tmp_path, {**{key: [accuracy] for key in keys}, "lr": [0.0]})
+    assert (tmp_path / "training_plot.png").exists()
+
+
+def test_the_accuracy_of_each_class_takes_the_place_of_the_error(tmp_path):
+    keys = ["train_loss", "valid_loss", "train_acc", "valid_acc", "lr"]
+    data = {**{key: [0.5, 0.6] for key in keys}, "class_acc": [[0.1, 0.2], [0.3, 0.4]]}
+    plots.plot_training_progress(tmp_path, data, class_names=["cat", "dog"])
+    assert (tmp_path / "training_plot.png").exists()

@@ -1,0 +1,169 @@
+"""Bonus: multiclass hinge loss against cross-entropy, the network of Task 4 with either.
+
+    python3 hinge_bonus.py                # 3 seeds of each, into out/hinge_bonus/
+    python3 hinge_bonus.py --seeds 1      # one of each
+    python3 hinge_bonus.py --tune         # first choose the learning rates on validation data
+
+The hinge loss sums over nine wrong classes, so that at the start its gradient is ten times that of
+cross-entropy: each loss has a learning rate of its own.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+import data
+import plots
+import pytorch_cifar
+import runs
+import torch_training
+
+TUNED_RATES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+TUNING_EPOCHS = 3
+
+
+@dataclass(kw_only=True)
+class Config(pytorch_cifar.Config):
+    lr: float = runs.option(0.05, "largest learning rate with cross-entropy", minimum=0)
+    hinge_lr: float = runs.option(0.01, "largest learning rate with the hinge loss", minimum=0)
+    delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0)
+    seeds: int = runs.option(3, "runs with each loss, from --seed on", minimum=1)
+    tune: bool = runs.option(False, "choose both learning rates by short runs first")
+
+
+def multiclass_hinge_loss(logits: torch.Tensor, target: torch.Tensor, delta=1.0):
+    """The multiclass hinge loss: wrong classes should stay a margin below the right one.
+
+    loss = mean over b of  sum over wrong classes k of max(0, logits[b, k] - logits[b, target[b]]
+                                                              + delta)
+    Shapes: logits (B, C), target (B,) of integers; a scalar tensor.
+    Raises: ValueError for other shapes.
+    Source: Weston and Watkins, Support Vector Machines for Multi-Class Pattern Recognition, 1999.
+    """
+    if logits.ndim != 2 or target.shape != logits.shape[:1]:
+        raise ValueError(
+            f"expected logits of shape (B, C) and target of shape (B,), "
+            f"got {tuple(logits.shape)} and {tuple(target.shape)}"
+        )
+    B, C = logits.shape
+    is_right = torch.arange(C, device=logits.device) == target[:, None]
+    right = logits.masked_select(is_right).reshape(B, 1)
+    wrong = logits.masked_select(~is_right).reshape(B, C - 1)
+    return (wrong - right + delta).clamp(min=0).sum(dim=1).mean()
+
+
+def loss_functions(config):
+    """name: (loss function, learning rate)."""
+
+    def hinge(logits, target):
+        return multiclass_hinge_loss(logits, target, config.delta)
+
+    return {
+        "cross_entropy": (functional.cross_entropy, config.lr),
+        "hinge": (hinge, config.hinge_lr),
+    }
+
+
+def run(config, cifar):
+    """Train with both losses and all seeds and compare them; returns the rows of the table."""
+    device = torch_training.prepare(config)
+    cifar.announce()
+    folder = Path(config.save_dir) / "hinge_bonus"
+    runs.claim(folder, config.resume)
+    if config.tune:
+        config = tuned(config, cifar, folder, device)
+    columns = []
+    for name, (loss_function, lr) in loss_functions(config).items():
+        done = []
+        for seed in range(config.seed, config.seed + config.seeds):
+            print(f"\n{name}, seed {seed}")
+            of_run = dataclasses.replace(config, seed=seed, lr=lr)
+            suffix = "" if seed == config.seed else f"_seed_{seed}"
+            path = folder / f"{name}{suffix}"
+            torch.manual_seed(seed)
+            done.append(pytorch_cifar.train_in_folder(path, of_run, cifar, device, loss_function))
+        columns.append({"name": name, "lr": lr, "runs": done})
+    rows = compare(folder, columns, cifar)
+    runs.unlock(folder)
+    cifar.announce()
+    print(f"everything is in {folder}")
+    return rows
+
+
+def tuned(config, cifar, folder, device):
+    """config with the learning rates that did best on the validation images in short runs."""
+    rows, best = [], {}
+    for name, (loss_function, _) in loss_functions(config).items():
+        for lr in TUNED_RATES:
+            print(f"\n{name}, learning rate {lr:g}")
+            trial = dataclasses.replace(config, lr=lr, epochs=TUNING_EPOCHS)
+            path = folder / "tuning" / f"{name}_{lr:g}"
+            try:
+                done = pytorch_cifar.train_in_folder(path, trial, cifar, device, loss_function)
+                valid_acc = done.history[-1]["valid_acc"]
+            except runs.Diverged as error:
+                print(error)
+                valid_acc = 0.0
+            rows.append({"loss": name, "lr": lr, "valid_acc": valid_acc})
+        best[name] = max((row for row in rows if row["loss"] == name), key=_valid_acc)["lr"]
+    runs.write_table(folder / "tuning.csv", ["loss", "lr", "valid_acc"], rows)
+    print(f"\nbest learning rates: {best}")
+    return dataclasses.replace(config, lr=best["cross_entropy"], hinge_lr=best["hinge"])
+
+
+def _valid_acc(row):
+    return row["valid_acc"]
+
+
+def compare(folder, columns, cifar):
+    """Print and write the table of both losses and draw their curves and classes."""
+    rows = []
+    for column in columns:
+        accuracies = {
+            "valid_acc": [done.history[-1]["valid_acc"] for done in column["runs"]],
+            "test_acc": [done.results["test_acc"] for done in column["runs"]],
+        }
+        row = {"loss": column["name"], "lr": column["lr"], "runs": len(column["runs"])}
+        for key, values in accuracies.items():
+            row[f"{key}_mean"] = float(np.mean(values))
+            row[f"{key}_deviation"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        for name in cifar.class_names:
+            recalls = [done.results["recall"][name] for done in column["runs"]]
+            row[f"recall_{name}"] = float(np.mean(recalls))
+        rows.append(row)
+    runs.write_table(folder / "comparison.csv", list(rows[0]), rows)
+    curves = [
+        {"name": c["name"], "histories": [done.history for done in c["runs"]]} for c in columns
+    ]
+    recalls = {row["loss"]: [row[f"recall_{name}"] for name in cifar.class_names] for row in rows}
+    plots.draw_loss_comparison(
+        folder / "comparison.png", curves, cifar.class_names, recalls, cifar.note
+    )
+    print(f"\n{'loss':14}{'rate':>8}{'validation accuracy':>24}{'test accuracy':>24}")
+    for row in rows:
+        cells = "".join(
+            f"{row[f'{key}_mean']:15.2%} ± {row[f'{key}_deviation']:6.2%}"
+            for key in ("valid_acc", "test_acc")
+        )
+        print(f"{row['loss']:14}{row['lr']:8g}{cells}")
+    print(
+        f"\n{'recall':14}" + "".join(f"{row['loss']:>15}" for row in rows) + f"{'difference':>12}"
+    )
+    for name in cifar.class_names:
+        first, second = (row[f"recall_{name}"] for row in rows)
+        print(f"{name:14}{first:15.2%}{second:15.2%}{second - first:+12.2%}")
+    return rows
+
+
+def main(argv=None):
+    config = runs.parse(Config, argv, __doc__)
+    with runs.one_line_errors(data.DataError):
+        run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Task 4: a convolutional network on CIFAR-10, and a hard look at what it gets wrong.
+
+    python3 pytorch_cifar.py                                             # the best recipe
+    python3 pytorch_cifar.py --no-jitter --no-average --no-views         # and without its tricks
+
+Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of each class, the 20
+worst mistakes, the model.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import data
+import metrics
+import runs
+import torch_training
+from gallery import Gallery
+from torch_training import evaluate
+
+NUM_PARAMETERS = 449_898
+SHIFT = 2  # pixels that jitter moves an image at most
+WARM_UP = 0.2  # share of the steps in which the learning rate rises
+AVERAGE_DECAY = 0.99  # of the moving average of the weights, a step
+
+
+@dataclass(kw_only=True)
+class Config(torch_training.Config):
+    dataset: str = runs.option(
+        "auto",
+        "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
+        choices=("auto", "cifar10", "synthetic"),
+    )
+    epochs: int = runs.option(14, "passes over the training images", minimum=1)
+    batch_size: int = runs.option(64, "images in a step", minimum=1)
+    lr: float = runs.option(0.05, "largest learning rate, before --lr-scale", minimum=0)
+    schedule: str = runs.option(
+        "linear",
+        "of the learning rate, after a warm-up: linear or cosine down to 0; steps: by 10, twice",
+        choices=("linear", "cosine", "steps", "constant"),
+    )
+    momentum: float = runs.option(0.9, "of SGD, Nesterov's", minimum=0)
+    weight_decay: float = runs.option(2e-3, "λ, for the weights of all layers", minimum=0)
+    jitter: bool = runs.option(
+        True, f"shift images by up to {SHIFT} pixels and mirror half of them"
+    )
+    average: bool = runs.option(True, "test with a moving average of the weights")
+    views: bool = runs.option(True, "test with the mean of an image's and its mirror's outputs")
+
+
+class ConvolutionalModel(nn.Module):
+    """conv 16 5x5, relu, maxpool 3/2, conv 32 5x5, relu, maxpool 3/2, fc 256, relu, fc 128, relu,
+    fc 10.
+
+    Shapes: (N, 3, 32, 32) -> (N, 10). rng: a NumPy generator for the initial weights.
+    """
+
+    def __init__(self, rng):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(16, 32, kernel_size=5, padding=2)
+        self.fc1 = nn.Linear(32 * 7 * 7, 256)
+        self.fc2 = nn.Linear(256, 128)
+        self.fc_logits = nn.Linear(128, 10)
+        for layer in (self.conv1, self.conv2, self.fc1, self.fc2, self.fc_logits):
+            torch_training.he_normal_(layer, rng)
+        assert sum(parameter.numel() for parameter in self.parameters()) == NUM_PARAMETERS
+
+    def forward(self, x):
+        h = functional.max_pool2d(self.conv1(x).relu(), 3, stride=2)
+        h = functional.max_pool2d(self.conv2(h).relu(), 3, stride=2)
+        h = self.fc1(h.flatten(start_dim=1)).relu()
+        h = self.fc2(h).relu()
+        return self.fc_logits(h)
+
+
+def learning_rate(config, progress):
+    """The rate when the share `progress` of all steps is done."""
+    peak = config.lr * config.lr_scale * min(1, progress / WARM_UP)
+    left = min(1, (1 - progress) / (1 - WARM_UP))  # from 1 at the end of the warm-up down to 0
+    factors = {
+        "linear": left,
+        "cosine": (1 - np.cos(np.pi * left)) / 2,
+        "steps": 1 if left > 0.5 else 0.1 if left > 0.2 else 0.01,
+        "constant": 1,
+    }
+    return peak * factors[config.schedule]
+
+
+def jittered(images, rng, shift=SHIFT):
+    """Every image shifted by up to `shift` pixels, zeros coming in, and half of them mirrored.
+
+    Shape: images (N, C, H, W). rng: a NumPy generator, so that the jitter of a step depends on
+    nothing but its seed.
+    """
+    N, _, H, W = images.shape
+    padded = functional.pad(images, (shift, shift, shift, shift))
+    offsets = torch.from_numpy(rng.integers(2 * shift + 1, size=(2, N, 1))).to(images.device)
+    columns = torch.arange(W, device=images.device).expand(N, W)
+    mirrored = torch.from_numpy(rng.random((N, 1)) < 0.5).to(images.device)
+    columns = torch.where(mirrored, W - 1 - columns, columns) + offsets[1]
+    rows = torch.arange(H, device=images.device) + offsets[0]
+    n = torch.arange(N, device=images.device)
+    jittered = padded[n[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return jittered.permute(0, 3, 1, 2)
+
+
+def run(config, cifar):
+    """Train the network as config says on a data.Dataset; returns what results.json holds."""
+    device = torch_training.prepare(config)
+    cifar.announce()
+    folder = Path(config.save_dir) / "pytorch_cifar"
+    done = train_in_folder(folder, config, cifar, device)
+    cifar.announce()
+    print(f"everything is in {folder}")
+    return done.results
+
+
+def train_in_folder(folder, config, cifar, device, loss_function=functional.cross_entropy):
+    """Train a network, test it once, and leave all of a run's files in folder; returns the run.
+
+    loss_function(logits, labels): a mean over the images.
+    """
+    facts = runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
+    this = runs.Run.start(folder, asdict(config), config.resume, **facts)
+    log = torch_training.Log(folder, config.tensorboard)
+    model = ConvolutionalModel(np.random.default_rng(config.seed))
+    model = model.to(device, memory_format=torch.channels_last)
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    optimizer = torch.optim.SGD(
+        [{"params": weights, "weight_decay": config.weight_decay}, {"params": biases}],
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+    )
+    train_x, train_y = torch_training.on_device(cifar.train_x, cifar.train_y, device)
+    valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
+    num_steps = -(-len(train_x) // config.batch_size)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
+    tested = average.module if config.average else model
+
+    def evaluated(images, labels, title):
+        return evaluate(
+            tested, images, labels, title, loss_function=loss_function, views=config.views
+        )
+
+    with this.recording():
+        gallery = Gallery(this, cifar, lambda: torch_training.first_filters(model.conv1))
+        this.restore_torch(model=model, optimizer=optimizer, average=average)
+        for epoch in this.epochs(config.epochs):
+            for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
+                progress = ((epoch - 1) * num_steps + step) / (config.epochs * num_steps)
+                lr = float(learning_rate(config, progress))
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                batch = torch.from_numpy(batch).to(device)
+                images, labels = train_x[batch], train_y[batch]
+                if config.jitter:
+                    images = jittered(images, np.random.default_rng([config.seed, epoch, step]))
+                logits = model(images)
+                loss = loss_function(logits, labels)
+                num_correct = (logits.argmax(dim=1) == labels).sum()
+                this.count(loss.item(), num_correct.item(), len(batch), lr)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                average.update_parameters(model)
+                gallery.after_step(epoch, step, num_steps)
+            with this.stoppable():
+                train_loss, train_acc = evaluated(train_x, train_y, "training")
+                result = evaluated(*valid, "validation")
+                row = this.epoch_row(*result)
+                row |= {"train_loss": train_loss, "train_acc": train_acc}
+                row["class_acc"] = metrics.recall(result.confusion).tolist()
+                gallery.after_epoch(row)
+                log.epoch(row, gallery.first_filters(), result.confusion)
+            this.finish_epoch(row)
+        if not this.is_finished:
+            with this.stoppable():
+                torch_training.save_model(folder / "model.pt", tested)
+                test = torch_training.on_device(cifar.test_x, cifar.test_y, device)
+                _, plain_acc = evaluate(model, *test, "test, neither average nor views")
+                result = evaluated(*test, "test")
+                results = gallery.after_training(result.logits, result.loss)
+                results["test_acc_plain"] = plain_acc
+            this.finish(**results)
+    log.close()
+    return this
+
+
+def main(argv=None):
+    config = runs.parse(Config, argv, __doc__)
+    with runs.one_line_errors(data.DataError):
+        run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+import hinge_bonus
+
+
+def test_hinge_by_hand():
+    logits = torch.tensor([[1.0, 3.0, 2.5], [4.0, 0.0, -1.0]])
+    # right class 1: max(0, 1 - 3 + 1) + max(0, 2.5 - 3 + 1) = 0.5; right class 0: 0
+    assert hinge_bonus.multiclass_hinge_loss(logits, torch.tensor([1, 0])).item() == 0.25
+    # delta 2: 0 + 1.5 and 0 + 0
+    assert hinge_bonus.multiclass_hinge_loss(logits, torch.tensor([1, 0]), 2.0).item() == 0.75
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("shape", [(1, 2), (7, 10), (3, 1)])
+def test_hinge_equals_torch_and_its_gradient(rng, shape, delta):
+    logits = torch.tensor(rng.standard_normal(shape), requires_grad=True)
+    target = torch.tensor(rng.integers(shape[1], size=shape[0]))
+    loss = hinge_bonus.multiclass_hinge_loss(logits, target, delta)
+    assert loss.shape == ()
+    # PyTorch takes the mean over the classes
+    expected = shape[1] * torch.nn.functional.multi_margin_loss(logits, target, margin=delta)
+    assert loss.item() == pytest.approx(expected.item())
+    (ours,) = torch.autograd.grad(loss, logits)
+    (theirs,) = torch.autograd.grad(expected, logits)
+    assert torch.allclose(ours, theirs)
+
+
+def test_hinge_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"got \(2, 3\) and \(3,\)"):
+        hinge_bonus.multiclass_hinge_loss(torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64))
+
+
+def test_at_the_start_the_hinge_gradient_is_nine_times_larger():
+    """All logits alike: nine classes violate the margin, and each pushes with 1."""
+    logits = torch.zeros(1, 10, requires_grad=True)
+    target = torch.tensor([0])
+    (hinge,) = torch.autograd.grad(hinge_bonus.multiclass_hinge_loss(logits, target), logits)
+    (entropy,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, target), logits)
+    assert (hinge[0, 0] / entropy[0, 0]).item() == pytest.approx(10)
+
+
+def test_both_losses_several_seeds_a_table_and_a_figure(script, tmp_path):
+    options = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 1, "--seeds", 2)
+    done = script("hinge_bonus.py", *options)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out" / "hinge_bonus"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "comparison.csv",
+        "comparison.png",
+        "cross_entropy",
+        "cross_entropy_seed_1",
+        "hinge",
+        "hinge_seed_1",
+    ]
+    rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
+    assert [row["loss"] for row in rows] == ["cross_entropy", "hinge"]
+    assert all(row["runs"] == "2" for row in rows)
+    assert all(0 <= float(row["test_acc_mean"]) <= 1 for row in rows)
+    assert np.mean([float(row["test_acc_deviation"]) for row in rows]) > 0
+    assert (folder / "hinge" / "worst_20.png").exists()
+    again = script("hinge_bonus.py", *options, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("nothing to resume") == 4

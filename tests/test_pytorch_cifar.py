@@ -1,0 +1,181 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import pytorch_cifar
+import torch_training
+
+SMALL = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 2, "--threads", 2)
+
+
+def test_number_of_parameters_and_shapes(rng):
+    model = pytorch_cifar.ConvolutionalModel(rng)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 449_898
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [0, 0.5, 1, 0.5, 0]),
+        ("cosine", [0, 0.5, 1, 0.5, 0]),
+        ("steps", [0, 0.5, 1, 0.1, 0.01]),
+        ("constant", [0, 0.5, 1, 1, 1]),
+    ],
+)
+def test_learning_rate(schedule, expected):
+    config = pytorch_cifar.Config(lr=0.5, lr_scale=2, schedule=schedule)
+    rates = [pytorch_cifar.learning_rate(config, progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
+    assert rates == pytest.approx(expected, abs=0.01)
+
+
+def test_jitter_shifts_and_mirrors_each_image_by_itself(rng):
+    images = torch.from_numpy(rng.random((400, 3, 32, 32)).astype(np.float32))
+    jittered = pytorch_cifar.jittered(images, np.random.default_rng(1), 4)
+    assert jittered.shape == images.shape
+    assert torch.equal(jittered, pytorch_cifar.jittered(images, np.random.default_rng(1), 4))
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (4, 4), (4, 4)))
+    counts = {}
+    for image, source in zip(jittered.numpy(), padded, strict=True):
+        found = [
+            (dy, dx, mirrored)
+            for dy in range(9)
+            for dx in range(9)
+            for mirrored in (False, True)
+            if np.array_equal(
+                image, source[:, dy : dy + 32, dx : dx + 32][:, :, :: -1 if mirrored else 1]
+            )
+        ]
+        assert len(found) == 1
+        counts[found[0]] = counts.get(found[0], 0) + 1
+    shifts = np.array([key for key, count in counts.items() for _ in range(count)])
+    assert len({key[0] for key in counts}) == len({key[1] for key in counts}) == 9
+    assert 0.4 < shifts[:, 2].mean() < 0.6
+    assert abs(shifts[:, :2].mean() - 4) < 0.4
+
+
+def test_views_are_the_mean_over_an_image_and_its_mirror(rng):
+    model = pytorch_cifar.ConvolutionalModel(rng)
+    images = torch.from_numpy(rng.standard_normal((7, 3, 32, 32)).astype(np.float32))
+    views = torch_training.predict(model, images, views=True)
+    plain = torch_training.predict(model, images)
+    mirrored = torch_training.predict(model, images.flip(3))
+    assert torch.allclose(views, (plain + mirrored) / 2, atol=1e-6)
+    assert not torch.allclose(views, plain)
+
+
+def test_a_rate_that_is_too_large_ends_as_diverged(script, tmp_path):
+    done = script("pytorch_cifar.py", *SMALL, "--lr-scale", 1e6)
+    assert done.returncode == 1
+    assert "try a smaller --lr-scale" in done.stderr
+    results = json.loads((tmp_path / "out" / "pytorch_cifar" / "results.json").read_text())
+    assert results["status"] == "diverged"
+
+
+def test_evaluate_prints_and_returns_loss_and_accuracy_and_trains_nothing(rng, capsys):
+    model = pytorch_cifar.ConvolutionalModel(rng)
+    images = torch.from_numpy(rng.standard_normal((501, 3, 32, 32)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(10, size=501))
+    before = [parameter.clone() for parameter in model.parameters()]
+    names = [f"class {k}" for k in range(10)]
+    loss, accuracy = result = pytorch_cifar.evaluate(model, images, labels, "valid", names)
+    with torch.no_grad():
+        logits = model(images)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert result.confusion.sum() == 501
+    out = capsys.readouterr().out
+    assert f"accuracy {accuracy:.2%}" in out
+    assert "class 9" in out
+    assert model.training
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory):
+    """The folder of a run that nothing disturbed, and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    command = [sys.executable, "-W", "error", ROOT / "pytorch_cifar.py", *map(str, SMALL)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "pytorch_cifar", done.stdout
+
+
+def history(folder):
+    with (folder / "history.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(folder, other):
+    assert history(folder) == history(other)
+    ours, theirs = (torch.load(path / "model.pt", weights_only=True) for path in (folder, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_every_file_of_the_run_folder(whole):
+    folder, out = whole
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "history.csv",
+        "results.json",
+        "training_plot.png",
+        "filters",
+        "filters_before_after.png",
+        "confusion_matrix.png",
+        "confusion_matrix.csv",
+        "worst_20.png",
+        "worst_20.csv",
+        "model.pt",
+        "checkpoint.pt",
+    }
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["status"], results["provenance"]) == ("finished", "generated")
+    assert len(results["recall"]) == 10
+    assert out.count("generated stand-in") == 2
+    rows = history(folder)
+    assert float(rows[-1]["lr"]) == 0  # the rate of the last step
+    assert 0 < float(rows[0]["lr"]) < 0.05
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_is_resumed_with_the_same_bits(kill, whole, script, data_dir, tmp_path):
+    folder = tmp_path / "out" / "pytorch_cifar"
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "pytorch_cifar.py", *map(str, SMALL)],
+        env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(tmp_path / "out")},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "history.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(kill)
+    process.wait(timeout=60)
+    done = script("pytorch_cifar.py", *SMALL, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(folder, whole[0])
+
+
+def test_a_device_that_is_absent_is_refused_in_one_line(script, tmp_path):
+    absent = "mps" if not torch.backends.mps.is_available() else "cuda"
+    done = script("pytorch_cifar.py", *SMALL, "--device", absent)
+    assert done.returncode == 1
+    assert f"--device {absent}: this machine, or its PyTorch, has none" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,100 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from skimage.io import imread
+
+import layers
+import nn
+import pytorch_mnist
+import train
+import train_l2reg
+
+SMALL = ("--dataset", "synthetic", "--train-size", 300, "--epochs", 2, "--threads", 2)
+
+
+def test_the_same_network_with_the_same_initial_weights():
+    model = pytorch_mnist.ConvolutionalModel(np.random.default_rng(3))
+    arrays = nn.parameters(train.build_net(5, np.random.default_rng(3))).values()
+    for ours, theirs in zip(arrays, model.parameters(), strict=True):
+        assert np.array_equal(ours.reshape(theirs.shape), theirs.detach().numpy())
+
+
+@pytest.mark.parametrize("weight_decay", [0, 0.01])
+def test_outputs_losses_and_gradients_equal_the_hand_written_ones(rng, digits, weight_decay):
+    model = pytorch_mnist.ConvolutionalModel(np.random.default_rng(3))
+    net = train.build_net(50, np.random.default_rng(3))
+    x, labels = digits.train_x[:50], digits.train_y[:50]
+    y = np.eye(10, dtype=np.float32)[labels]
+    loss = train_l2reg.regularized_loss(net, weight_decay)
+    logits, theirs = nn.forward_pass(net, x), model(torch.from_numpy(x))
+    np.testing.assert_allclose(logits, theirs.detach(), atol=1e-5)
+    total = torch.nn.functional.cross_entropy(theirs, torch.from_numpy(labels))
+    total = total + pytorch_mnist.l2_loss(model, weight_decay)
+    assert total.item() == pytest.approx(loss.forward(logits, y), rel=1e-6)
+    total.backward()
+    grads = {}
+    for *pairs, _name in nn.backward_pass(net, loss, logits, y):
+        for array, grad in pairs:
+            grads[id(array)] = grads.get(id(array), 0) + grad
+    for array, theirs in zip(nn.parameters(net).values(), model.parameters(), strict=True):
+        np.testing.assert_allclose(grads[id(array)].reshape(theirs.shape), theirs.grad, atol=1e-5)
+
+
+def test_side_by_side_with_the_numpy_run_of_the_same_weight_decay(script, tmp_path):
+    assert script("train_l2reg.py", *SMALL, "--weight-decay", 0.01).returncode == 0
+    done = script("pytorch_mnist.py", *SMALL)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out" / "pytorch_mnist"
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "history.csv",
+        "results.json",
+        "training_plot.png",
+        "filters",
+        "filters_before_after.png",
+        "confusion_matrix.png",
+        "confusion_matrix.csv",
+        "worst_20.png",
+        "worst_20.csv",
+        "model.pt",
+        "checkpoint.pt",
+        "comparison.png",
+        "comparison.csv",
+    }
+    rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    for row in rows:
+        for key in ("train_loss", "valid_loss"):
+            assert float(row[f"numpy_{key}"]) == pytest.approx(
+                float(row[f"pytorch_{key}"]), abs=0.2
+            )
+    assert imread(folder / "comparison.png").ndim == 3
+    weights = torch.load(folder / "model.pt", weights_only=True)
+    assert weights["conv2.weight"].shape == (32, 16, 5, 5)
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["status"], results["device"]) == ("finished", "cpu")
+
+
+def test_without_a_numpy_run_it_says_so(script, tmp_path):
+    done = script("pytorch_mnist.py", *SMALL, "--weight-decay", 0, "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "no finished NumPy run with the same λ" in done.stdout
+    assert not (tmp_path / "out" / "pytorch_mnist" / "comparison.png").exists()
+
+
+def test_l2_leaves_out_biases_and_the_last_layer():
+    model = pytorch_mnist.ConvolutionalModel(np.random.default_rng(0))
+    before = pytorch_mnist.l2_loss(model, 0.1).item()
+    with torch.no_grad():
+        model.fc_logits.weight += 1
+        model.conv1.bias += 1
+    assert pytorch_mnist.l2_loss(model, 0.1).item() == before
+    squares = sum(
+        layer.weight.detach().double().square().sum().item()
+        for layer in (model.conv1, model.conv2, model.fc1)
+    )
+    assert before == pytest.approx(0.05 * squares, rel=1e-5)
+    assert layers.L2Regularizer(np.ones(4), 0.1, "l2").forward() == pytest.approx(0.2)

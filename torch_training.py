@@ -1,0 +1,168 @@
+"""What the PyTorch scripts share: their options, the device, predictions, evaluation, logging."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+import metrics
+import runs
+
+EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
+
+
+@dataclass(kw_only=True)
+class Config(runs.CommonConfig):
+    device: str = runs.option(
+        "auto", "auto: CUDA, else MPS, else the CPU", choices=("auto", "cpu", "cuda", "mps")
+    )
+    tensorboard: bool = runs.option(False, "log for TensorBoard, too, into tensorboard/")
+
+
+def prepare(config):
+    """Set and print what the whole run depends on; returns the device.
+
+    Raises: runs.RunError if the device that was asked for is absent.
+    """
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    torch.backends.cudnn.deterministic = True
+    device = pick_device(config.device)
+    print(f"device {device}, {config.threads} thread(s)")
+    return device
+
+
+def pick_device(name):
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, there in present.items() if there)
+    elif not present[name]:
+        raise runs.RunError(f"--device {name}: this machine, or its PyTorch, has none")
+    return torch.device(name)
+
+
+def on_device(images, labels, device):
+    """NumPy images (N, C, H, W) and labels (N,) as tensors, the images with channels last."""
+    images = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+    return images, torch.from_numpy(labels).to(device)
+
+
+def he_normal_(layer, rng):
+    """Weights of variance 2 / fan_in, from a NumPy generator, as in layers.py; a bias of zeros.
+
+    Source: He et al., Delving Deep into Rectifiers, 2015, equation 10.
+    """
+    fan_in = layer.weight[0].numel()
+    values = np.sqrt(2 / fan_in) * rng.standard_normal((len(layer.weight), fan_in))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(values).reshape(layer.weight.shape))
+        layer.bias.zero_()
+
+
+def first_filters(layer):
+    """A copy of a convolution's filters. Shape: (F, C, k, k)."""
+    return layer.weight.detach().cpu().float().numpy().copy()
+
+
+@torch.inference_mode()
+def predict(model, images, views=False):
+    """The outputs of the model for all images, in evaluation mode. Shape: (N, K), on the CPU.
+
+    views: the mean of the outputs for an image and for its mirror image.
+    """
+    was_training = model.training
+    model.eval()
+    logits = []
+    for part in images.split(EVALUATION_BATCH):
+        out = model(part)
+        if views:
+            out = (out + model(part.flip(3))) / 2
+        logits.append(out.float().cpu())
+    model.train(was_training)
+    return torch.cat(logits)
+
+
+class Evaluation(tuple):
+    """(loss, accuracy), and with them the logits and the confusion matrix they come from."""
+
+    def __new__(cls, loss, accuracy, logits, confusion):
+        pair = super().__new__(cls, (loss, accuracy))
+        pair.loss, pair.accuracy, pair.logits, pair.confusion = loss, accuracy, logits, confusion
+        return pair
+
+
+def evaluate(
+    model,
+    images,
+    labels,
+    title="",
+    class_names=None,
+    loss_function=functional.cross_entropy,
+    views=False,
+):
+    """Print and return how well the model does: (loss, accuracy), see Evaluation.
+
+    Shapes: images (N, C, H, W), labels (N,). The confusion matrix comes first and all else from it;
+    with class_names, it and the table of the classes are printed, too. loss_function(logits,
+    labels) is a mean over the images; views: see predict. Nothing is trained.
+    """
+    logits = predict(model, images, views)
+    labels = labels.cpu()
+    loss = loss_function(logits, labels).item()
+    logits = logits.numpy()
+    confusion = metrics.confusion_matrix(labels.numpy(), logits.argmax(axis=1), logits.shape[1])
+    accuracy = metrics.accuracy(confusion)
+    print(f"{title or 'evaluation'}: loss {loss:.4f}, accuracy {accuracy:.2%}", flush=True)
+    if class_names is not None:
+        print(metrics.confusion_table(confusion, class_names))
+        print(metrics.per_class_table(confusion, class_names))
+    return Evaluation(loss, accuracy, logits, confusion)
+
+
+class Log:
+    """TensorBoard's log of a run where it was asked for, else nothing."""
+
+    def __init__(self, folder, wanted):
+        self._writer = None
+        if wanted:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise runs.RunError(
+                    "--tensorboard needs: python3 -m pip install tensorboard"
+                ) from None
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def epoch(self, row, filters, confusion):
+        """Log a row of the history, the first layer's filters and the confusion matrix."""
+        if self._writer is None:
+            return
+        for name, value in row.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(name, value, row["epoch"])
+        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        self._writer.add_image("confusion matrix", shares, row["epoch"], dataformats="HW")
+        low, high = filters.min(), filters.max()
+        images = (filters - low) / max(high - low, 1e-12)
+        self._writer.add_images("filters", images, row["epoch"])
+        with suppress(OSError):
+            self._writer.flush()
+
+    def close(self):
+        if self._writer is not None:
+            self._writer.close()
+
+
+def save_model(path, model):
+    """The parameters as a .pt file for torch.load(path, weights_only=True), whole or not at all."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, buffer)
+    runs.write_whole(path, buffer.getvalue())
