@@ -145,10 +145,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
     tested = average.module if config.average else model
 
-    def evaluated(images, labels, title):
-        return evaluate(
-            tested, images, labels, title, loss_function=loss_function, views=config.views
-        )
+    def evaluated(images, labels, title, views=False):
+        return evaluate(tested, images, labels, title, loss_function=loss_function, views=views)
 
     with this.recording():
         gallery = Gallery(this, cifar, lambda: torch_training.first_filters(model.conv1))
@@ -186,7 +184,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 torch_training.save_model(folder / "model.pt", tested)
                 test = torch_training.on_device(cifar.test_x, cifar.test_y, device)
                 _, plain_acc = evaluate(model, *test, "test, neither average nor views")
-                result = evaluated(*test, "test")
+                result = evaluated(*test, "test", config.views)
                 results = gallery.after_training(result.logits, result.loss)
                 results["test_acc_plain"] = plain_acc
             this.finish(**results)

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "train_acc", "valid_loss", "valid_acc", "seconds"]
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 PLAIN_LINE_SECONDS = 10  # between two progress lines where there is no terminal
 
 
@@ -163,6 +164,9 @@ def one_line_errors(*kinds):
     except KeyboardInterrupt:
         print(f"{script}: stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader, head for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)  # SIGPIPE, as in a shell
     except (RunError, OSError, *kinds) as error:
         message = " ".join(str(error).split()) + _free_space(error)
         sys.exit(f"{script}: error: {message}")
@@ -170,7 +174,7 @@ def one_line_errors(*kinds):
 
 def _free_space(error):
     """What a full disk still has, as an addition to the message; empty for other errors."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if not isinstance(error, OSError) or error.errno not in NO_ROOM:
         return ""
     folder = Path(error.filename or ".").resolve().parent
     free = shutil.disk_usage(folder).free

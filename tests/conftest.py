@@ -14,6 +14,14 @@ torch.set_num_threads(1)  # PyTorch's threads would only fight those of the kern
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def run_files(kind, *more):
+    """The names in the folder of a finished run; kind: npz or pt, of model and checkpoint."""
+    tables = {"config.json", "history.csv", "results.json", "confusion_matrix.csv", "worst_20.csv"}
+    curves = {"training_plot.png", "confusion_matrix.png", "worst_20.png"}
+    filters = {"filters", "filters_before_after.png"}
+    return tables | curves | filters | {f"model.{kind}", f"checkpoint.{kind}", *more}
+
+
 @pytest.fixture(scope="session")
 def digits():
     """Some hundred generated digits as a data.Dataset: 500 / 5,000 / 200 images."""

@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from torch.nn import functional
 
 import layers
 import reference
+from conftest import ROOT
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}

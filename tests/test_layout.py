@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 from Cython.Compiler import Options
+
+from conftest import ROOT
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))

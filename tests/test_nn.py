@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import nn
 import runs
 import train
 import train_l2reg
+
+FILES = Path("/proc/self/fd")  # those that this process has open
 
 
 def small_net(rng, dtype=np.float64):
@@ -121,6 +124,27 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy, tmp_path, rng):
     with pytest.raises(runs.Diverged, match="loss is nan in epoch 1, step"):
         nn.train(x, y, x, y, small_net(rng), loss, config_for(tmp_path))
     assert '"diverged"' in (tmp_path / "run" / "results.json").read_text()
+
+
+@pytest.mark.skipif(not FILES.is_dir(), reason="counts open files under Linux")
+def test_many_epochs_leave_memory_and_open_files_as_they_were(toy, tmp_path, rng, capsys):
+    import tracemalloc
+
+    x, y = toy
+    net, loss = small_net(rng), layers.SoftmaxCrossEntropyWithLogits()
+    config = config_for(tmp_path, max_epochs=500, lr_policy={1: {"lr": 1e-4}})
+    seen = []
+
+    def look(row):
+        if row["epoch"] in (100, 500):
+            seen.append((len(list(FILES.iterdir())), tracemalloc.get_traced_memory()[0]))
+
+    tracemalloc.start()
+    nn.train(x, y, x, y, net, loss, config, on_epoch=look)
+    tracemalloc.stop()
+    (files, memory), (more_files, more_memory) = seen
+    assert more_files == files
+    assert more_memory - memory < 1_000_000  # 400 rows of history are 200 KB of it
 
 
 # --- step by step against PyTorch ---------------------------------------------------------------

@@ -9,10 +9,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 import pytorch_cifar
+import runs
 import torch_training
+from conftest import ROOT, run_files
 
 SMALL = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 2, "--threads", 2)
 
@@ -130,20 +131,7 @@ def assert_same_run(folder, other):
 
 def test_every_file_of_the_run_folder(whole):
     folder, out = whole
-    assert {path.name for path in folder.iterdir()} == {
-        "config.json",
-        "history.csv",
-        "results.json",
-        "training_plot.png",
-        "filters",
-        "filters_before_after.png",
-        "confusion_matrix.png",
-        "confusion_matrix.csv",
-        "worst_20.png",
-        "worst_20.csv",
-        "model.pt",
-        "checkpoint.pt",
-    }
+    assert {path.name for path in folder.iterdir()} == run_files("pt")
     results = json.loads((folder / "results.json").read_text())
     assert (results["status"], results["provenance"]) == ("finished", "generated")
     assert len(results["recall"]) == 10
@@ -179,3 +167,9 @@ def test_a_device_that_is_absent_is_refused_in_one_line(script, tmp_path):
     assert f"--device {absent}: this machine, or its PyTorch, has none" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_tricks_can_be_switched_off():
+    config = runs.parse(pytorch_cifar.Config, ["--no-jitter", "--no-views"], "words")
+    assert (config.jitter, config.average, config.views) == (False, True, False)
+    assert runs.parse(pytorch_cifar.Config, ["--jitter"], "words").jitter

@@ -8,10 +8,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from skimage.io import imread
 
 import runs
+from conftest import ROOT, run_files
 
 SMALL = ("--dataset", "synthetic", "--train-size", 300, "--epochs", 3)  # 6 steps an epoch
 
@@ -58,22 +58,7 @@ def whole(data_dir, tmp_path_factory):
 
 def test_every_file_of_the_run_folder(whole):
     folder, out = whole
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [
-            "config.json",
-            "history.csv",
-            "results.json",
-            "training_plot.png",
-            "filters",
-            "filters_before_after.png",
-            "confusion_matrix.png",
-            "confusion_matrix.csv",
-            "worst_20.png",
-            "worst_20.csv",
-            "model.npz",
-            "checkpoint.npz",
-        ]
-    )
+    assert {path.name for path in folder.iterdir()} == run_files("npz")
     filters = sorted(path.name for path in (folder / "filters").iterdir())
     assert filters == [
         "epoch_00_step_000000.png",
@@ -206,6 +191,67 @@ def test_a_rate_that_is_too_large_ends_as_diverged(script, tmp_path):
     assert done.returncode == 1
     assert "try a smaller --lr-scale" in done.stderr
     assert results(tmp_path / "out" / "train")["status"] == "diverged"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of that kind")
+def test_a_full_disk_ends_in_one_line_and_can_be_resumed(script, whole, tmp_path):
+    """A limit on the size of files stands for the full disk: the checkpoint does not fit."""
+    import resource
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+
+    done = script("train.py", *SMALL, "--threads", 2, preexec_fn=limit)
+    assert done.returncode == 1
+    assert "checkpoint.npz" in done.stderr
+    assert "MB are free" in done.stderr
+    assert done.stderr.count("\n") == 1
+    folder = tmp_path / "out" / "train"
+    assert not [path.name for path in folder.rglob("*.part")]
+    done = script("train.py", *SMALL, "--threads", 2, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(folder, whole[0])
+
+
+def test_a_second_run_at_once_into_the_same_folder_is_refused(data_dir, script, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", "--dataset", "synthetic"],
+        env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(tmp_path / "out")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / "train" / "results.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    done = script("train.py", *SMALL)
+    process.kill()
+    process.wait()
+    assert done.returncode == 1
+    assert f"is in use by process {process.pid}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_names_with_spaces_and_letters_beyond_ascii(script, tmp_path):
+    folder = tmp_path / "moj izlaz č"
+    done = script("train.py", *SMALL, "--epochs", 1, "--save-dir", folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "train" / "worst_20.png").exists()
+
+
+def test_a_reader_that_has_seen_enough(data_dir, tmp_path):
+    command = f"{sys.executable} {ROOT / 'train.py'} {' '.join(map(str, SMALL))} | head -n 1"
+    done = subprocess.run(
+        command,
+        shell=True,
+        env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(tmp_path / "out")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert "ignored" not in done.stderr
 
 
 # --- beside training ----------------------------------------------------------------------------
