@@ -380,7 +380,6 @@ def conv_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, :, 
 # --- convolution, directly ----------------------------------------------------------------------
 
 
-
 cdef void pack(const real[:, ::1] weights, bint turned, real[:, :, ::1] packed, int F, int k):
     """Weights as the kernels want them: (blocks of filters, C*k*k, filters of the block).
 

@@ -236,7 +236,7 @@ def draw_mistakes(path, images, captions, note=""):
         axes.axis("off")
     for axes, image, caption in zip(grid, images, captions, strict=False):
         _show(axes, image if image.shape[-1] == 3 else image[..., 0])
-        axes.set_title(caption, loc="left", fontsize=9, family="monospace")
+        axes.set_title(caption, loc="left", fontsize=8, family="monospace")
     if not len(images):
         grid[0].text(0, 0.5, "no image was misclassified")
     _save(figure, path)
