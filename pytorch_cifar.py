@@ -36,7 +36,7 @@ class Config(torch_training.Config):
         "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
         choices=("auto", "cifar10", "synthetic"),
     )
-    epochs: int = runs.option(14, "passes over the training images", minimum=1)
+    epochs: int = runs.option(12, "passes over the training images", minimum=1)
     batch_size: int = runs.option(64, "images in a step", minimum=1)
     lr: float = runs.option(0.05, "largest learning rate, before --lr-scale", minimum=0)
     schedule: str = runs.option(
@@ -145,8 +145,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
     tested = average.module if config.average else model
 
-    def evaluated(images, labels, title, views=False):
-        return evaluate(tested, images, labels, title, loss_function=loss_function, views=views)
+    def evaluated(images, labels, title):
+        return evaluate(tested, images, labels, title, loss_function=loss_function)
 
     with this.recording():
         gallery = Gallery(this, cifar, lambda: torch_training.first_filters(model.conv1))
@@ -182,11 +182,12 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
         if not this.is_finished:
             with this.stoppable():
                 torch_training.save_model(folder / "model.pt", tested)
-                test = torch_training.on_device(cifar.test_x, cifar.test_y, device)
-                _, plain_acc = evaluate(model, *test, "test, neither average nor views")
-                result = evaluated(*test, "test", config.views)
-                results = gallery.after_training(result.logits, result.loss)
-                results["test_acc_plain"] = plain_acc
+                test_x, test_y = torch_training.on_device(cifar.test_x, cifar.test_y, device)
+                plain = evaluate(model, test_x, test_y, "test, neither average nor views")
+                logits = torch_training.predict(tested, test_x, config.views)
+                test_loss = loss_function(logits, test_y.cpu()).item()
+                results = gallery.after_training(logits.numpy(), test_loss)
+                results["test_acc_plain"] = plain.accuracy
             this.finish(**results)
     log.close()
     return this

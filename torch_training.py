@@ -104,15 +104,14 @@ def evaluate(
     title="",
     class_names=None,
     loss_function=functional.cross_entropy,
-    views=False,
 ):
     """Print and return how well the model does: (loss, accuracy), see Evaluation.
 
     Shapes: images (N, C, H, W), labels (N,). The confusion matrix comes first and all else from it;
     with class_names, it and the table of the classes are printed, too. loss_function(logits,
-    labels) is a mean over the images; views: see predict. Nothing is trained.
+    labels) is a mean over the images. Nothing is trained.
     """
-    logits = predict(model, images, views)
+    logits = predict(model, images)
     labels = labels.cpu()
     loss = loss_function(logits, labels).item()
     logits = logits.numpy()
