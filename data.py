@@ -416,15 +416,20 @@ def download(files, mirrors, folder):
     from filelock import FileLock
 
     folder = Path(folder)
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".download.lock")
-        with lock:
-            missing = {name: md5 for name, md5 in files.items() if not (folder / name).is_file()}
-            if missing:
-                _download_from(pooch, missing, mirrors, folder)
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
+        lock = folder / ".download.lock"
+        with FileLock(lock):
+            try:
+                missing = {name: md5 for name, md5 in files.items() if not (folder / name).exists()}
+                if missing:
+                    _download_from(pooch, missing, mirrors, folder)
+            finally:
+                with suppress(OSError):
+                    lock.unlink()
+                    for made in new_folders:
+                        made.rmdir()  # if nothing came
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
 

@@ -382,12 +382,12 @@ def test_download_names_every_mirror_and_its_reason(server, tmp_path):
     answers["/html/file"] = (200, b"<html>")
     mirrors = [f"{address}absent/", f"{address}html/"]
     with pytest.raises(data._NotFoundError) as error:
-        data.download({"file": GOOD[1]}, mirrors, tmp_path)
+        data.download({"file": GOOD[1]}, mirrors, tmp_path / "MNIST" / "raw")
     message = str(error.value)
     assert all(mirror in message for mirror in mirrors)
     assert "hash" in message
     assert "\n" not in message
-    assert not (tmp_path / "file").exists()
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_a_mirror_that_stalls_is_left(server, tmp_path, monkeypatch):
