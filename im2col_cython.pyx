@@ -43,6 +43,9 @@ ctypedef fused offset:
     unsigned char
     int
 
+cdef enum:
+    CACHE_LINE = 64  # bytes
+
 
 # --- threads ------------------------------------------------------------------------------------
 
@@ -93,6 +96,25 @@ def as_float(x):
     """x as an array of float32 or float64: those two stay as they are, all else becomes float64."""
     x = np.asarray(x)
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+
+
+def empty(shape, dtype):
+    """np.empty that begins with a line of the cache: a vector that straddles two takes longer."""
+    dtype = np.dtype(dtype)
+    cdef Py_ssize_t size = dtype.itemsize
+    for length in shape:
+        size *= length
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    cdef unsigned char[::1] view = memory
+    cdef Py_ssize_t start = (-(<Py_ssize_t> &view[0])) & (CACHE_LINE - 1)
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def zeros(shape, dtype):
+    """np.zeros, as empty."""
+    out = empty(shape, dtype)
+    out[...] = 0
+    return out
 
 
 def im2col_cython(x, int field_height, int field_width, int padding, int stride):
@@ -185,6 +207,59 @@ cdef void batch_col2im(real[:, ::1] cols, real[:, :, :, ::1] padded,
                             target[n] += source[n]
 
 
+# --- vector kernels -----------------------------------------------------------------------------
+
+cdef extern from "vector_kernels.h" nogil:
+    ctypedef struct Direct:
+        int C, k, F, OH, OW
+        ptrdiff_t row, plane
+    ctypedef struct Product:
+        int M, N, K
+        ptrdiff_t a_row, a_col, b_row, out_row
+    const char* instruction_set_names[4]
+    int best_instruction_set()
+    int block_size(int, int itemsize)
+    void direct_rows_float(int, Direct, const float* x, const float* packed, const float* bias,
+                           float* out, int y0, int y1)
+    void direct_rows_double(int, Direct, const double* x, const double* packed, const double* bias,
+                            double* out, int y0, int y1)
+    void direct_grads_float(int, Direct, const float* x, const float* grad_out, float* blocked,
+                            float* grad_weights, float* grad_bias)
+    void direct_grads_double(int, Direct, const double* x, const double* grad_out, double* blocked,
+                             double* grad_weights, double* grad_bias)
+    void product_float(int, Product, const float* a, const float* b, float* out)
+    void product_double(int, Product, const double* a, const double* b, double* out)
+    void dots_float(int, Product, const float* a, const float* b, float* out)
+    void dots_double(int, Product, const double* a, const double* b, double* out)
+
+cdef int instruction_set = best_instruction_set()
+
+
+def instruction_sets():
+    """Names of the instruction sets that this processor has vector kernels for.
+
+    'none' comes first: every product is left to BLAS, every image is lowered. The last one is the
+    best.
+    """
+    return [instruction_set_names[i].decode() for i in range(best_instruction_set() + 1)]
+
+
+def get_instruction_set():
+    """Name of the instruction set in use; the best one, until set_instruction_set says otherwise."""
+    return instruction_sets()[instruction_set]
+
+
+def set_instruction_set(name):
+    """Use another one of instruction_sets() from now on.
+
+    Raises: ValueError if this processor does not have it.
+    """
+    global instruction_set
+    if name not in instruction_sets():
+        raise ValueError(f"expected one of {', '.join(instruction_sets())}, got {name!r}")
+    instruction_set = instruction_sets().index(name)
+
+
 # --- matrix products ----------------------------------------------------------------------------
 
 
@@ -213,7 +288,7 @@ def matmul(a, b):
         b_rows, trans_b = b, b"N"
     else:
         b_rows, trans_b = np.ascontiguousarray(b.T), b"T"
-    out = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    out = empty((a.shape[0], b.shape[1]), a.dtype)
     if out.size == 0 or a.shape[1] == 0:
         out[...] = 0
     elif a.dtype == np.float32:
@@ -230,11 +305,13 @@ cdef void share_product(const real[:, ::1] a, char trans_a, const real[:, ::1] b
     cdef int lda = <int> a.shape[1]
     cdef int ldb = <int> b.shape[1]
     cdef int threads = num_threads
+    cdef int blocks = (N + 15) // 16  # of columns, so that every thread begins with a whole vector
     cdef int t
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         if N >= M:
             product_part(<real*> &a[0, 0], trans_a, lda, <real*> &b[0, 0], trans_b, ldb,
-                         &out[0, 0], N, K, 0, M, N * t // threads, N * (t + 1) // threads)
+                         &out[0, 0], N, K, 0, M,
+                         16 * (blocks * t // threads), min(N, 16 * (blocks * (t + 1) // threads)))
         else:
             product_part(<real*> &a[0, 0], trans_a, lda, <real*> &b[0, 0], trans_b, ldb,
                          &out[0, 0], N, K, M * t // threads, M * (t + 1) // threads, 0, N)
@@ -243,59 +320,32 @@ cdef void share_product(const real[:, ::1] a, char trans_a, const real[:, ::1] b
 cdef void product_part(real* a, char trans_a, int lda, real* b, char trans_b, int ldb,
                        real* out, int N, int K, int m0, int m1, int n0, int n1) noexcept nogil:
     """Rows m0 to m1 and columns n0 to n1 of out = a @ b."""
+    cdef Product p
     if m1 <= m0 or n1 <= n0:
         return
-    a += <Py_ssize_t> m0 * (lda if trans_a == c"N" else 1)
-    b += <Py_ssize_t> n0 * (1 if trans_b == c"N" else ldb)
-    # Row-major out = a @ b is column-major out.T = b.T @ a.T.
-    gemm(trans_b, trans_a, n1 - n0, m1 - m0, K, b, ldb, a, lda, 0,
-         out + <Py_ssize_t> m0 * N + n0, N)
+    p.M, p.N, p.K = m1 - m0, n1 - n0, K
+    p.a_row = lda if trans_a == c"N" else 1
+    p.a_col = 1 if trans_a == c"N" else lda
+    p.b_row, p.out_row = ldb, N
+    a += m0 * p.a_row
+    b += n0 * (1 if trans_b == c"N" else p.b_row)
+    out += m0 * p.out_row + n0
+    if instruction_set == 0 or trans_a == trans_b == c"T":
+        # Row-major out = a @ b is column-major out.T = b.T @ a.T.
+        gemm(trans_b, trans_a, p.N, p.M, K, b, ldb, a, lda, 0, out, N)
+    elif trans_b == c"N":
+        if real is float:
+            product_float(instruction_set, p, a, b, out)
+        else:
+            product_double(instruction_set, p, a, b, out)
+    else:
+        if real is float:
+            dots_float(instruction_set, p, a, b, out)
+        else:
+            dots_double(instruction_set, p, a, b, out)
 
 
 # --- convolution --------------------------------------------------------------------------------
-
-cdef extern from "vector_kernels.h" nogil:
-    ctypedef struct Direct:
-        int C, k, F, OH, OW
-        ptrdiff_t row, plane
-    const char* instruction_set_names[4]
-    int best_instruction_set()
-    int block_size(int, int itemsize)
-    void direct_rows_float(int, Direct, const float* x, const float* packed, const float* bias,
-                           float* out, int y0, int y1)
-    void direct_rows_double(int, Direct, const double* x, const double* packed, const double* bias,
-                            double* out, int y0, int y1)
-    void direct_grads_float(int, Direct, const float* x, const float* grad_out, float* blocked,
-                            float* grad_weights, float* grad_bias)
-    void direct_grads_double(int, Direct, const double* x, const double* grad_out, double* blocked,
-                             double* grad_weights, double* grad_bias)
-
-cdef int instruction_set = best_instruction_set()
-
-
-def instruction_sets():
-    """Names of the instruction sets for direct convolution that this processor has.
-
-    'none' comes first: every image is lowered and given to BLAS. The last one is the best.
-    """
-    return [instruction_set_names[i].decode() for i in range(best_instruction_set() + 1)]
-
-
-def get_instruction_set():
-    """Name of the instruction set in use; the best one, until set_instruction_set says otherwise."""
-    return instruction_sets()[instruction_set]
-
-
-def set_instruction_set(name):
-    """Use another one of instruction_sets() from now on.
-
-    Raises: ValueError if this processor does not have it.
-    """
-    global instruction_set
-    if name not in instruction_sets():
-        raise ValueError(f"expected one of {', '.join(instruction_sets())}, got {name!r}")
-    instruction_set = instruction_sets().index(name)
-
 
 cdef struct Geometry:
     int C, H, W, F, k, padding, stride, OH, OW
@@ -323,7 +373,7 @@ def conv_forward(const real[:, :, :, ::1] x, const real[:, ::1] weights, const r
     )
     cdef real[:, :, :, ::1] out_view
     cdef real[:, :, ::1] packed, packed_bias
-    out = np.empty((x.shape[0], g.F, g.OH, g.OW), np.asarray(x).dtype)
+    out = empty((x.shape[0], g.F, g.OH, g.OW), np.asarray(x).dtype)
     if out.size == 0:
         return out
     out_view = out
@@ -347,9 +397,9 @@ def conv_backward_inputs(const real[:, :, :, ::1] grad_out, const real[:, ::1] w
     cdef real[:, :, ::1] packed, no_bias
     dtype = np.asarray(grad_out).dtype
     if N == 0:
-        return np.empty(x_shape, dtype)
+        return empty(x_shape, dtype)
     if is_direct(g):
-        grad_x = np.empty(x_shape, dtype)
+        grad_x = empty(x_shape, dtype)
         grad_x_view = grad_x
         packed = new_blocks(C, g.F * k * k, dtype)
         pack[real](weights, True, packed, C, k)
@@ -357,7 +407,7 @@ def conv_backward_inputs(const real[:, :, :, ::1] grad_out, const real[:, ::1] w
         correlate(grad_out, packed, no_bias, grad_x_view,
                   geometry(g.F, g.OH, g.OW, C, k, k - 1 - padding, 1))
     else:
-        grad_x = np.zeros(x_shape, dtype)
+        grad_x = zeros(x_shape, dtype)
         grad_x_view = grad_x
         lowered_backward_inputs(grad_out, weights, grad_x_view, g)
     return grad_x
@@ -402,7 +452,7 @@ cdef void pack(const real[:, ::1] weights, bint turned, real[:, :, ::1] packed, 
 cdef new_blocks(int F, int K, dtype):
     """Zeros (blocks, K, filters of a block) for all of F filters."""
     cdef int block = block_size(instruction_set, dtype.itemsize)
-    return np.zeros(((F + block - 1) // block, K, block), dtype)
+    return zeros(((F + block - 1) // block, K, block), dtype)
 
 
 cdef Direct direct(Geometry g) noexcept nogil:
@@ -430,7 +480,7 @@ cdef void correlate(const real[:, :, :, ::1] x, real[:, :, ::1] packed,
     cdef Py_ssize_t num_rows = x.shape[0] * g.OH
     cdef int threads = <int> min(num_threads, num_rows)
     cdef int t
-    cdef real[:, ::1] padded = np.zeros((threads, g.C * direct(g).plane), np.asarray(x).dtype)
+    cdef real[:, ::1] padded = zeros((threads, g.C * direct(g).plane), np.asarray(x).dtype)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         correlate_rows(&x[0, 0, 0, 0], &packed[0, 0, 0], &bias[0, 0, 0], &out[0, 0, 0, 0], g,
                        num_rows * t // threads, num_rows * (t + 1) // threads, &padded[t, 0])
@@ -462,12 +512,12 @@ cdef direct_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, 
     cdef int threads = <int> min(num_threads, N)
     cdef int t
     dtype = np.asarray(x).dtype
-    grad_weights = np.zeros((threads, blocks, K, block), dtype)
-    grad_bias = np.zeros((threads, blocks * block), dtype)
+    grad_weights = zeros((threads, blocks, K, block), dtype)
+    grad_bias = zeros((threads, blocks * block), dtype)
     cdef real[:, :, :, ::1] weights_view = grad_weights
     cdef real[:, ::1] bias_view = grad_bias
-    cdef real[:, ::1] padded = np.zeros((threads, g.C * direct(g).plane), dtype)
-    cdef real[:, ::1] blocked = np.empty((threads, g.OH * g.OW * block), dtype)
+    cdef real[:, ::1] padded = zeros((threads, g.C * direct(g).plane), dtype)
+    cdef real[:, ::1] blocked = empty((threads, g.OH * g.OW * block), dtype)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         grads_of_images(&grad_out[0, 0, 0, 0], &x[0, 0, 0, 0], g, N * t // threads,
                         N * (t + 1) // threads, &padded[t, 0], &blocked[t, 0],
@@ -620,8 +670,8 @@ cdef lowered_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :,
     cdef int threads = <int> min(num_threads, N)
     cdef int t
     dtype = np.asarray(x).dtype
-    grad_weights = np.zeros((threads, g.F, g.C * g.k * g.k), dtype)
-    grad_bias = np.zeros((threads, g.F), dtype)
+    grad_weights = zeros((threads, g.F, g.C * g.k * g.k), dtype)
+    grad_bias = zeros((threads, g.F), dtype)
     cdef real[:, :, ::1] weights_view = grad_weights
     cdef real[:, ::1] bias_view = grad_bias
     cdef real[:, ::1] columns = columns_of_an_image(threads, g, dtype)
@@ -633,7 +683,7 @@ cdef lowered_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :,
 
 cdef columns_of_an_image(int threads, Geometry g, dtype):
     """Memory for the columns of an image, for each thread."""
-    return np.empty((threads, g.C * g.k * g.k * g.OH * g.OW), dtype)
+    return empty((threads, g.C * g.k * g.k * g.OH * g.OW), dtype)
 
 
 # --- max pooling --------------------------------------------------------------------------------
@@ -689,7 +739,7 @@ def pool_forward(const real[:, :, :, ::1] x, int size, int stride, offset[:, :, 
     cdef Py_ssize_t C = x.shape[1]
     cdef Py_ssize_t num_planes = x.shape[0] * C
     cdef Py_ssize_t plane
-    out = np.empty((x.shape[0], C, OH, OW), np.asarray(x).dtype)
+    out = empty((x.shape[0], C, OH, OW), np.asarray(x).dtype)
     cdef real[:, :, :, ::1] out_view = out
     for plane in prange(num_planes, nogil=True, schedule="static", num_threads=num_threads):
         pool_plane(&x[plane // C, plane % C, 0, 0], H, W, size, stride, OH, OW,
@@ -708,7 +758,7 @@ def pool_backward(const real[:, :, :, ::1] grad_out, const offset[:, :, :, ::1] 
     cdef Py_ssize_t C = grad_out.shape[1]
     cdef Py_ssize_t num_planes = grad_out.shape[0] * C
     cdef Py_ssize_t plane
-    grad_x = np.empty(x_shape, np.asarray(grad_out).dtype)
+    grad_x = empty(x_shape, np.asarray(grad_out).dtype)
     cdef real[:, :, :, ::1] grad_x_view = grad_x
     for plane in prange(num_planes, nogil=True, schedule="static", num_threads=num_threads):
         unpool_plane(&grad_out[plane // C, plane % C, 0, 0], &winner[plane // C, plane % C, 0, 0],

@@ -98,10 +98,12 @@ class Layer:
     def _init_params(self, weights_shape, fan_in, weights_fn, bias_fn, rng):
         """weights and bias from the initializers, copied, in the dtype of the layer."""
         options = {} if rng is None else {"rng": rng}
-        self.weights = np.array(weights_fn(weights_shape, fan_in, **options), self.dtype, order="C")
+        self.weights = np.asarray(weights_fn(weights_shape, fan_in, **options))
         self.bias = np.array(bias_fn(weights_shape[:1]), self.dtype, order="C")
         self.weights_shape = weights_shape
-        self._params()
+        weights, _ = self._params()
+        self.weights = kernels.empty(weights_shape, self.dtype)
+        self.weights[...] = weights
 
     def _params(self):
         """weights and bias as the kernels take them, also after the caller has replaced them."""
@@ -231,7 +233,9 @@ class Flatten(Layer):
     def forward(self, x):
         _check_shape(self.name, "x", ("N", *self.input_shape[1:]), x)
         x = np.asarray(x)
-        return self._keep(x, x.reshape(len(x), self.shape[1]).copy())
+        out = kernels.empty((len(x), self.shape[1]), x.dtype)
+        out[...] = x.reshape(out.shape)
+        return self._keep(x, out)
 
     def backward_inputs(self, grad_out):
         self._check_grad(grad_out)
@@ -250,7 +254,7 @@ class ReLU(Layer):
 
     def forward(self, x):
         x = _contiguous(x, _float_dtype(x))
-        out, positive = np.empty_like(x), np.empty(x.shape, np.uint8)
+        out, positive = kernels.empty(x.shape, x.dtype), np.empty(x.shape, np.uint8)
         kernels.relu_forward(x.ravel(), out.ravel(), positive.ravel())
         return self._keep(x, out, positive)
 
@@ -258,7 +262,7 @@ class ReLU(Layer):
         self._check_grad(grad_out)
         (positive,) = self.kept
         grad_out = _contiguous(grad_out, _float_dtype(grad_out))
-        grad_x = np.empty_like(grad_out)
+        grad_x = kernels.empty(grad_out.shape, grad_out.dtype)
         kernels.relu_backward(grad_out.ravel(), positive.ravel(), grad_x.ravel())
         return grad_x
 

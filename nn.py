@@ -143,7 +143,7 @@ def summary_rows(net, batch_size):
     shape = (batch_size, *net[0].input_shape[1:])
     out = forward_pass(net, np.zeros(shape, getattr(net[0], "dtype", np.float64)))
     assert out.shape[0] == batch_size
-    rows, counted = [], set()
+    rows, counted = [], {id(_memory(param)) for param in parameters(net).values()}
     field, jump = 1, 1  # pixels that one output sees, pixels between neighbouring outputs
     for layer in net:
         params = [layer.weights, layer.bias] if layer.has_params else []
@@ -156,9 +156,8 @@ def summary_rows(net, batch_size):
             jump *= getattr(layer, "stride", 1)
         kept = 0
         for array in _arrays(vars(layer).values()):
-            memory = array if array.base is None else array.base
-            if not any(memory is param for param in params) and id(memory) not in counted:
-                counted.add(id(memory))
+            if id(_memory(array)) not in counted:
+                counted.add(id(_memory(array)))
                 kept += array.nbytes
         num_params = sum(param.size for param in params)
         multiply_adds = layer.weights.size * int(np.prod(output[1:])) if params else 0
@@ -203,6 +202,11 @@ def summary(net, batch_size):
 
 
 SUMMED = ("num_params", "multiply_adds", "kept_bytes")
+
+
+def _memory(array):
+    """The array that owns the memory of this one."""
+    return array if array.base is None else array.base
 
 
 def _arrays(values):

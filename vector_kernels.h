@@ -1,5 +1,5 @@
-/* The innermost loops of convolution and ReLU, in C for what Cython cannot say: vectors of a chosen
-   length, and one version of a function for each instruction set.
+/* The innermost loops of convolution, matrix products and ReLU, in C for what Cython cannot say:
+   vectors of a chosen length, and one version of a function for each instruction set.
 
    Direct convolution, at stride 1 and without a matrix of columns.
 
@@ -18,11 +18,19 @@
    For the grad of the weights, those of I x J filter positions stay in registers while all pixels
    pass by: taps[i][j] += x[y + i, x + j] * [ grad of filter 0 | ... | grad of filter VL-1 ].
 
+   Matrix products, of a (M, K) and b. Again a tile of the result stays in registers, ROWS rows times
+   COLUMNS vectors. Where the rows of b are k's, a vector runs along such a row; where b is
+   transposed, a vector runs along k in both, and its elements are added up at the end:
+
+       product: tile[m][n..n+VL-1] += a[m, k] * b[k, n..n+VL-1]              b (K, N)
+       dots:    tile[m][n]         += a[m, k..k+VL-1] * b[n, k..k+VL-1]      b (N, K)
+
    The vectors are those of GCC and Clang. This file includes itself once for each instruction set
    and type; which of the sets is used is decided at run time. Another compiler gets 0 from
-   best_instruction_set(), and must do without direct convolution.
+   best_instruction_set(), and must do with BLAS.
    Source: Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD
-   Architectures, 2018. */
+   Architectures, 2018; Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
+   2008. */
 
 #ifndef REAL /* --- read once ---------------------------------------------------------------------- */
 
@@ -33,6 +41,13 @@ typedef struct {
     int C, k, F, OH, OW;
     ptrdiff_t row, plane;
 } Direct;
+
+/* out (M, N) = a (M, K) @ b. a[m, k] is at a[m*a_row + k*a_col]; out's rows are contiguous, and
+   those of b, which are k's for product and columns of out for dots. */
+typedef struct {
+    int M, N, K;
+    ptrdiff_t a_row, a_col, b_row, out_row;
+} Product;
 
 #if defined(__GNUC__) && defined(__x86_64__)
 static const char *const instruction_set_names[] = {"none", "sse2", "avx2", "avx512"};
@@ -113,7 +128,8 @@ static int block_size(int instruction_set, int itemsize) { return (8 << instruct
 #define restrict __restrict
 #endif
 
-/* direct_rows and direct_grads: rows and grads of the given instruction set, see below.
+/* direct_rows, direct_grads, product and dots: rows, grads, product and dots of the given instruction
+   set, see below.
    relu_*: plain loops, which every compiler turns into vectors if the arrays do not overlap. */
 #define FUNCTIONS(real) \
     static void direct_rows_##real(int set, Direct d, const real *x, const real *packed, \
@@ -125,6 +141,14 @@ static int block_size(int instruction_set, int itemsize) { return (8 << instruct
                                     real *blocked, real *grad_weights, real *grad_bias) \
     { \
         CALL(grads, real, set, d, x, grad_out, blocked, grad_weights, grad_bias); \
+    } \
+    static void product_##real(int set, Product p, const real *a, const real *b, real *out) \
+    { \
+        CALL(product, real, set, p, a, b, out); \
+    } \
+    static void dots_##real(int set, Product p, const real *a, const real *b, real *out) \
+    { \
+        CALL(dots, real, set, p, a, b, out); \
     } \
     static void relu_forward_##real(const real *restrict x, real *restrict out, \
                                     unsigned char *restrict positive, ptrdiff_t n) \
@@ -247,7 +271,98 @@ TARGET static void NAME(grads)(Direct d, const REAL *x, const REAL *grad_out, RE
     }
 }
 
+#define ROWS 6
+#define COLUMNS (SET == 3 ? 4 : 2) /* of 32 registers, or of 16 */
+
+/* R rows of out times V vectors of columns; a, b and out: where the tile begins. */
+INLINE TARGET void NAME(product_tile)(Product p, const REAL *a, const REAL *b, REAL *out,
+                                      const int R, const int V)
+{
+    NAME(vec) tile[ROWS][COLUMNS] = {0}, row[COLUMNS];
+    for (int k = 0; k < p.K; k++, a += p.a_col, b += p.b_row) {
+        UNROLL for (int v = 0; v < V; v++) row[v] = VECTOR(b + v * VL);
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < V; v++) tile[r][v] += row[v] * a[r * p.a_row];
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < V; v++) VECTOR(out + r * p.out_row + v * VL) = tile[r][v];
+}
+
+/* Calls TILE for all rows from `first` to `end`, in tiles of ROWS rows, then of fewer. */
+#define EACH_TILE(TILE, first, end, n, V) \
+    do { \
+        int m = first; \
+        for (; m + ROWS <= end; m += ROWS) TILE(m, n, ROWS, V); \
+        for (; m + 2 <= end; m += 2) TILE(m, n, 2, V); \
+        for (; m < end; m++) TILE(m, n, 1, V); \
+    } while (0)
+
+TARGET static void NAME(product)(Product p, const REAL *a, const REAL *b, REAL *out)
+{
+#define TILE(m, n, R, V) NAME(product_tile)(p, a + m * p.a_row, b + n, out + m * p.out_row + n, R, V)
+    int n = 0;
+    for (; n + COLUMNS * VL <= p.N; n += COLUMNS * VL) EACH_TILE(TILE, 0, p.M, n, COLUMNS);
+    for (; n + VL <= p.N; n += VL) EACH_TILE(TILE, 0, p.M, n, 1);
+#undef TILE
+    for (; n < p.N; n++)
+        for (int m = 0; m < p.M; m++) {
+            REAL sum = 0;
+            for (int k = 0; k < p.K; k++) sum += a[m * p.a_row + k * p.a_col] * b[k * p.b_row + n];
+            out[m * p.out_row + n] = sum;
+        }
+}
+
+/* The sum of a vector's elements. */
+INLINE TARGET REAL NAME(sum)(NAME(vec) vector)
+{
+    typedef REAL part __attribute__((vector_size(16), aligned(sizeof(REAL)), may_alias));
+    const int elements = 16 / sizeof(REAL);
+    REAL flat[VL], sum = 0;
+    VECTOR(flat) = vector;
+    part sums = *(part *)flat;
+    UNROLL for (int v = elements; v < VL; v += elements) sums += *(part *)(flat + v);
+    UNROLL for (int e = 0; e < elements; e++) sum += sums[e];
+    return sum;
+}
+
+/* R x V elements of out; a, b and out: where the tile begins. */
+INLINE TARGET void NAME(dots_tile)(Product p, const REAL *a, const REAL *b, REAL *out,
+                                   const int R, const int V)
+{
+    NAME(vec) tile[ROWS][COLUMNS] = {0};
+    int k = 0;
+    for (; k + VL <= p.K; k += VL) {
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < V; v++)
+                tile[r][v] += VECTOR(a + r * p.a_row + k) * VECTOR(b + v * p.b_row + k);
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < V; v++) {
+            REAL sum = NAME(sum)(tile[r][v]);
+            for (int rest = k; rest < p.K; rest++)
+                sum += a[r * p.a_row + rest] * b[v * p.b_row + rest];
+            out[r * p.out_row + v] = sum;
+        }
+}
+
+/* In strips of at most 64 rows of a: they stay in the cache while all of b passes by. */
+TARGET static void NAME(dots)(Product p, const REAL *a, const REAL *b, REAL *out)
+{
+#define TILE(m, n, R, V) \
+    NAME(dots_tile)(p, a + m * p.a_row, b + n * p.b_row, out + m * p.out_row + n, R, V)
+    ptrdiff_t num_strips = (p.M + 63) / 64;
+    for (ptrdiff_t s = 0; s < num_strips; s++) {
+        int first = (int)(p.M * s / num_strips), end = (int)(p.M * (s + 1) / num_strips), n = 0;
+        for (; n + COLUMNS <= p.N; n += COLUMNS) EACH_TILE(TILE, first, end, n, COLUMNS);
+        for (; n < p.N; n++) EACH_TILE(TILE, first, end, n, 1);
+    }
+#undef TILE
+}
+
 #undef VL
 #undef VECTOR
 #undef MAX_T
+#undef ROWS
+#undef COLUMNS
+#undef EACH_TILE
 #endif

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import data
+import im2col_cython as kernels
 
 torch.set_num_threads(1)  # PyTorch's threads would only fight those of the kernels for the cores
 
@@ -70,3 +71,12 @@ def real_data_dir():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(params=kernels.instruction_sets())
+def instruction_set(request):
+    """Every way to convolve and to multiply that this processor has, one after the other."""
+    best = kernels.get_instruction_set()
+    kernels.set_instruction_set(request.param)
+    yield request.param
+    kernels.set_instruction_set(best)

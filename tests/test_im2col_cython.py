@@ -88,15 +88,37 @@ def test_errors_quote_what_came(call, message):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("sizes", [(3, 4, 5), (1, 1, 1), (50, 300, 7), (7, 300, 50), (4, 0, 2)])
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_matmul_equals_numpy_in_every_order(rng, dtype, sizes, threads):
-    kernels.set_num_threads(threads)
+@pytest.mark.parametrize(
+    "sizes", [(3, 4, 5), (1, 1, 1), (50, 300, 7), (7, 301, 150), (131, 40, 9), (4, 0, 2)]
+)
+@pytest.mark.usefixtures("instruction_set")
+def test_matmul_equals_numpy_in_every_order_and_on_any_threads(rng, dtype, sizes):
     M, K, N = sizes
     a, b = rng.standard_normal((M, K)).astype(dtype), rng.standard_normal((K, N)).astype(dtype)
     tolerance = 1e-4 if dtype == np.float32 else 1e-11
     for a_ordered in (a, np.asfortranarray(a)):
         for b_ordered in (b, np.asfortranarray(b)):
-            out = kernels.matmul(a_ordered, b_ordered)
-            assert out.dtype == dtype
-            np.testing.assert_allclose(out, a @ b, rtol=tolerance, atol=tolerance)
+            for threads in (1, 2, 3):
+                kernels.set_num_threads(threads)
+                out = kernels.matmul(a_ordered, b_ordered)
+                assert out.dtype == dtype
+                np.testing.assert_allclose(out, a @ b, rtol=tolerance, atol=tolerance)
+
+
+def test_the_number_of_threads_does_not_change_the_bits_of_a_product(rng):
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in [(20, 70), (70, 83)])
+    for b_ordered in (b, np.asfortranarray(b)):
+        outs = []
+        for threads in (1, 2, 3):
+            kernels.set_num_threads(threads)
+            outs.append(kernels.matmul(a, b_ordered))
+        assert all(np.array_equal(outs[0], out) for out in outs)
+
+
+def test_memory_begins_with_a_line_of_the_cache():
+    for shape in [(3,), (5, 7), (0, 4), (2, 3, 4, 5)]:
+        for make in (kernels.empty, kernels.zeros):
+            array = make(shape, np.float32)
+            assert (array.shape, array.dtype) == (shape, np.float32)
+            assert array.ctypes.data % 64 == 0 or array.size == 0
+    assert not kernels.zeros((3, 5), np.float64).any()

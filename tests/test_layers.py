@@ -97,15 +97,6 @@ def test_l2_by_hand():
 # --- against torch and the slow reference -------------------------------------------------------
 
 
-@pytest.fixture(params=layers.kernels.instruction_sets())
-def instruction_set(request):
-    """Every way to convolve that this processor has, one after the other."""
-    best = layers.kernels.get_instruction_set()
-    layers.kernels.set_instruction_set(request.param)
-    yield request.param
-    layers.kernels.set_instruction_set(best)
-
-
 @pytest.fixture(params=[1, 3])
 def threads(request):
     before = layers.get_num_threads()
