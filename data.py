@@ -12,6 +12,7 @@ import io
 import math
 import os
 import pickle
+import pickletools
 import sys
 import tarfile
 import threading
@@ -338,11 +339,13 @@ def _find_cifar10(data_dir):
 def parse_cifar10_batch(content, path):
     """The images (10000, 3072) of uint8 and the labels (10000,) in a pickled batch.
 
-    A pickle may name any function and have it called. Here the few names that a batch needs mean
-    harmless stand-ins, and every other name is refused.
+    A pickle may name any function and have it called, and ask for any amount of memory. Here the
+    few names that a batch needs mean harmless stand-ins, and all other names and opcodes are
+    refused.
     Raises: DataError for anything that is not a batch; path is named in it.
     """
     try:
+        _check_opcodes(content)
         batch = _BatchUnpickler(io.BytesIO(content), encoding="latin1").load()
         array, labels = batch["data"], batch["labels"]
         _, shape, dtype, by_column, raw = array.state
@@ -359,6 +362,30 @@ def parse_cifar10_batch(content, path):
         reason = " ".join(f"{error}".split())[:200] or type(error).__name__
         raise DataError(f"{path} is no CIFAR-10 batch: {reason}") from error
     return np.frombuffer(raw, np.uint8).reshape(CIFAR10_BATCH_SHAPE), np.array(labels)
+
+
+# of protocol 0 in the first line, of later ones in the others
+BATCH_OPCODES = """
+INT UNICODE LIST DICT PUT GET
+PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINSTRING SHORT_BINSTRING
+BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
+EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD
+BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET
+"""
+
+
+def _check_opcodes(content):
+    """Raise unless a pickle has only opcodes that a batch needs, and puts values where it may.
+
+    The unpickler makes room for all places up to the one that is named, and for a bytearray of any
+    length before it looks whether there are so many bytes.
+    """
+    allowed = set(BATCH_OPCODES.split())
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name not in allowed:
+            raise pickle.UnpicklingError(f"opcode {opcode.name} has no place in one")
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > number:
+            raise pickle.UnpicklingError(f"place {argument} of {number} values")
 
 
 class _PickledArray:

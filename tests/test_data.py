@@ -236,6 +236,8 @@ def hostile_pickles(marker):
     yield b"\x80\x04\x8e" + struct.pack("<Q", 2**62)  # BINBYTES8 of 4 exabytes
     yield b"\x80\x05\x96" + struct.pack("<Q", 2**40)  # BYTEARRAY8 of a terabyte
     yield b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1)  # LONG4
+    yield b"\x80\x02Nr" + struct.pack("<I", 2**31) + b"."  # LONG_BINPUT: room for 2**31 values
+    yield b"Np2147483648\n."  # PUT: the same
     yield b"(" * 100_000 + b"."
 
 
@@ -248,6 +250,19 @@ def test_hostile_pickles_are_refused_and_nothing_runs(tmp_path):
             data.parse_cifar10_batch(content, "batch")
         assert "\n" not in str(error.value)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hostile_opcode_in_a_batch_takes_no_memory(protocol):
+    import tracemalloc
+
+    good = batch_pickle(np.zeros(data.CIFAR10_BATCH_SHAPE, np.uint8), protocol=protocol)
+    room = b"Nr" + struct.pack("<I", 2**28) + b"0"  # 2 GB for places of values
+    tracemalloc.start()
+    with pytest.raises(data.DataError, match="place 268435456"):
+        data.parse_cifar10_batch(room + good, "batch")
+    assert tracemalloc.get_traced_memory()[1] < 3 * len(good)
+    tracemalloc.stop()
 
 
 def test_mutated_batches_are_read_or_refused(rng):
