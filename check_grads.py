@@ -2,6 +2,8 @@
 
     python3 check_grads.py        # exit status 0 if all agree, 1 if one does not
 
+The table goes into out/check_grads/gradients.csv, too, and what it took into results.json.
+
 Numeric gradient: every element is moved by STEP to both sides, (f(x + h) - f(x - h)) / 2h, in
 float64. Relative error: |analytic - numeric| / max(|analytic|, |numeric|, FLOOR * the tensor's
 largest gradient), so that rounding in a gradient that is nearly zero does not count as an error.
@@ -9,14 +11,17 @@ Inputs are kept away from the kinks of ReLU and the ties of max pooling, where t
 """
 
 import argparse
+import os
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 import layers
 import nn
+import runs
 
 STEP = 1e-5  # h
 TOLERANCE = 1e-5  # largest relative error that passes, the lab's own
@@ -194,7 +199,10 @@ def check_network(rng):
 def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
     formatter = argparse.RawDescriptionHelpFormatter
-    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    save_dir = os.environ.get("SAVE_DIR") or runs.HERE / "out"
+    parser.add_argument("--save-dir", type=Path, default=Path(save_dir), help="[%(default)s]")
+    folder = parser.parse_args(argv).save_dir / "check_grads"
     rng = np.random.default_rng(0)
     results = []
     for name, layer, x in layer_cases(rng):
@@ -213,6 +221,16 @@ def main(argv=None):
             f"{result.analytic:12.5e}  {result.numeric:12.5e}  {verdict}"
         )
     print(f"{len(results) - len(failures)} of {len(results)} below {TOLERANCE:g}")
+    rows = [{**result._asdict(), "passed": result not in failures} for result in results]
+    with runs.one_line_errors():
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
+        cost = {
+            "num_params": count,
+            "analytic_seconds": analytic_seconds,
+            "numeric_seconds": numeric_seconds,
+        }
+        runs.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
 
     ratio = numeric_seconds / analytic_seconds
     lab_ratio = ratio / count * LAB_PARAMETERS

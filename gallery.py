@@ -6,6 +6,7 @@ import runs
 
 FILTER_STEPS = 200  # between two pictures of the filters
 NUM_WORST = 20
+NUM_EXAMPLES = 3  # of each cell of the confusion matrix
 
 
 class Gallery:
@@ -56,6 +57,13 @@ class Gallery:
         worst = metrics.worst_mistakes(logits, dataset.test_y, names, NUM_WORST)
         runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
         images = dataset.pixels(dataset.test_x[[mistake["index"] for mistake in worst]])
+        if worst:
+            plots.draw_tiles(folder / "worst_20_images.png", images[None])
+        examples = metrics.cell_examples(logits, dataset.test_y, NUM_EXAMPLES)
+        tiles = dataset.pixels(dataset.test_x[examples.ravel()])
+        tiles[examples.ravel() < 0] = 0
+        tiles = tiles.reshape(len(names), len(names) * NUM_EXAMPLES, *tiles.shape[1:])
+        plots.draw_tiles(folder / "confusion_examples.png", tiles)
         captions = [metrics.mistake_caption(mistake) for mistake in worst]
         plots.draw_mistakes(folder / "worst_20.png", images, captions, note)
         return {

@@ -103,6 +103,23 @@ def worst_mistakes(logits, true, class_names, num):
     return rows
 
 
+def cell_examples(logits, true, num_each):
+    """For each pair of true and predicted class the examples the model is surest of.
+
+    Shapes: logits (N, K), true (N,) -> (K, K, num_each) of indices, -1 where there are no more.
+    """
+    logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
+    predicted = logits.argmax(axis=1)
+    K = logits.shape[1]
+    probability = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    surest = np.argsort(-probability, kind="stable")
+    examples = np.full((K, K, num_each), -1)
+    for i, j in np.ndindex(K, K):
+        indices = surest[(true[surest] == i) & (predicted[surest] == j)][:num_each]
+        examples[i, j, : len(indices)] = indices
+    return examples
+
+
 def mistake_caption(row):
     """A row of worst_mistakes as four lines of text to stand above its image."""
     lines = [f"true: {row['true']}, loss {row['loss']:.1f}"]

@@ -5,6 +5,10 @@ Matplotlib and scikit-image are imported where they are used: a script's --help 
 """
 
 import contextlib
+import html
+import io
+import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +203,55 @@ def draw_loss_comparison(path, curves, class_names, recalls, note=""):
     _save(figure, path)
 
 
+_chart_numbers = itertools.count(1)
+CHART_INK, CHART_COLORS = "#010203", ["#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"]
+
+
+def chart_svg(title, lines, log=None):
+    """Curves by epoch as the text of an SVG picture that takes its colours from the page.
+
+    lines: (label, epochs, values) each; lines of one label look alike. The page has to give the
+    colours as --ink and --line-1 to --line-4. log: a logarithmic axis, by default where the values
+    allow it and span more than a factor of ten.
+    """
+    import matplotlib
+
+    values = np.concatenate([np.asarray(y, dtype=float) for _, _, y in lines])
+    if log is None:
+        log = values.min() > 0 and values.max() > 10 * values.min()
+    inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    style = {"svg.fonttype": "none", "svg.hashsalt": title, **dict.fromkeys(inks, CHART_INK)}
+    with matplotlib.rc_context(style):
+        figure = _figure(4.6, 2.9, "")
+        axes = figure.subplots()
+        labels = list(dict.fromkeys(label for label, _, _ in lines))
+        for label, epochs, y in lines:
+            i = labels.index(label)
+            color, dashes = CHART_COLORS[i % len(CHART_COLORS)], ("-", "--", ":", "-.")[i % 4]
+            known = label in axes.get_legend_handles_labels()[1]
+            shown = f"_{label}" if known else label
+            axes.plot(epochs, y, dashes, color=color, marker="o", ms=3, label=shown)
+        axes.set(title=title, xlabel="epoch", yscale="log" if log else "linear")
+        axes.spines[["top", "right"]].set_visible(False)
+        if log and values.max() < 1000 * values.min():
+            _style_log_axis(axes.yaxis)
+        _style_epochs(axes)
+        if any(labels):
+            axes.legend(framealpha=0)
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(CHART_INK, "var(--ink)")
+    for i, color in enumerate(CHART_COLORS, start=1):
+        svg = svg.replace(color, f"var(--line-{i})")
+    # ids are one name space for all pictures of a page; most of matplotlib's serve nobody
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>chart-{next(_chart_numbers)}-", svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
+
+
 # --- classification -----------------------------------------------------------------------------
 
 
@@ -240,6 +293,16 @@ def draw_mistakes(path, images, captions, note=""):
     if not len(images):
         grid[0].text(0, 0.5, "no image was misclassified")
     _save(figure, path)
+
+
+def draw_tiles(path, images):
+    """Images edge to edge, one screen pixel a pixel. Shape: (rows, columns, H, W, C) of uint8."""
+    from skimage.io import imsave
+
+    rows, columns, H, W, C = images.shape
+    mosaic = images.transpose(0, 2, 1, 3, 4).reshape(rows * H, columns * W, C)
+    with _whole(Path(path)) as temporary:
+        imsave(temporary, mosaic if C == 3 else mosaic[..., 0], check_contrast=False)
 
 
 # --- common parts -------------------------------------------------------------------------------

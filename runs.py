@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
@@ -72,7 +73,7 @@ def available_threads():
         return cores
 
 
-def _path_option(variable, folder):
+def path_option(variable, folder):
     return lambda: os.environ.get(variable) or str(HERE / folder)
 
 
@@ -80,8 +81,8 @@ def _path_option(variable, folder):
 class CommonConfig:
     """The options that all scripts share. A script's Config adds its own and their defaults."""
 
-    data_dir: str = option(_path_option("DATA_DIR", "datasets"), "folder of the data sets")
-    save_dir: str = option(_path_option("SAVE_DIR", "out"), "folder that gets a folder for the run")
+    data_dir: str = option(path_option("DATA_DIR", "datasets"), "folder of the data sets")
+    save_dir: str = option(path_option("SAVE_DIR", "out"), "folder that gets a folder for the run")
     dataset: str = option("auto", "auto: the real data, else generated", choices=())
     train_size: int | None = option(None, "number of training images; all if not given", minimum=1)
     epochs: int = option(8, "passes over the training images", minimum=1)
@@ -266,6 +267,24 @@ def unlock(folder):
         os.close(_locks.pop(path))
         with suppress(OSError):
             path.unlink()
+
+
+def is_in_use(folder):
+    """Whether a process, this one or another, writes into folder."""
+    path = Path(folder).resolve() / ".lock"
+    if path in _locks:
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock_file(descriptor)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def claim(folder, resume):
@@ -785,6 +804,8 @@ def facts(options, dataset, device, *packages):
     return {
         "dataset": dataset.name,
         "provenance": dataset.provenance,
+        "num_train": len(dataset.train_x),
+        "command": shlex.join(["python3", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": options["seed"],
         "threads": options["threads"],
         "device": device,
@@ -793,6 +814,15 @@ def facts(options, dataset, device, *packages):
 
 
 def software(*packages):
-    """The versions and the platform, for results.json."""
+    """The versions, the platform and the processor, for results.json."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    return {"versions": versions, "platform": platform.platform()}
+    return {"versions": versions, "platform": platform.platform(), "processor": _processor()}
+
+
+def _processor():
+    """The name of the processor, as far as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

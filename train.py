@@ -67,6 +67,8 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
     instruction_set = layers.kernels.get_instruction_set()
     facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
     this = runs.Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
+    rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
+    runs.write_table(folder / "network.csv", list(rows[0]), rows)
     num_classes = len(mnist.class_names)
     num_steps = -(-len(mnist.train_x) // options["batch_size"])
     config = {

@@ -86,6 +86,7 @@ def train_one(config, mnist, folder, weight_decay):
         config.resume,
         split_loss,
     )
+    runs.write_table(this.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], this.history)
     return {
         "weight_decay": weight_decay,
         "before": before,

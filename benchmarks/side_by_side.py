@@ -8,7 +8,6 @@ the medians over all rounds.
 
 import csv
 import multiprocessing
-import platform
 import sys
 import time
 from pathlib import Path
@@ -98,14 +97,9 @@ def medians(contenders, case, rounds):
 
 def machine(*packages):
     """A line that says on what all this was measured."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    versions = runs.software(*packages)["versions"]
-    listed = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return f"{cpu}, {runs.available_threads()} threads; {listed}"
+    software = runs.software(*packages)
+    listed = ", ".join(f"{name} {number}" for name, number in software["versions"].items())
+    return f"{software['processor']}, {runs.available_threads()} threads; {listed}"
 
 
 def write(name, rows):

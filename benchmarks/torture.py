@@ -1,7 +1,8 @@
 """Kill runs and mutate data files until something gives way; nothing should.
 
-    python3 benchmarks/torture.py              # all of it, about ten minutes
+    python3 benchmarks/torture.py              # all of it, about half an hour
     python3 benchmarks/torture.py --kills 10 --idx 500 --batches 50
+    python3 benchmarks/torture.py --scripts train.py --idx 0 --batches 0
 
 Kills: a training run on a slow disk is killed (SIGKILL) at a random moment, its files are read, it
 is resumed, killed again, and so on until it finishes; then another one. All must end with the
@@ -30,6 +31,7 @@ import data
 import runs
 
 ROOT = runs.HERE
+SCRIPTS = ["train.py", "pytorch_cifar.py"]
 SMALL = "--dataset synthetic --train-size 1000 --epochs 3 --threads 2 --checkpoint-minutes 0.001"
 # the script, with a disk that takes up to a twentieth of a second to flush a file
 SLOW_DISK = """
@@ -151,6 +153,7 @@ def main(argv=None):
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--kills", type=int, default=50, help="of each script [50]")
+    parser.add_argument("--scripts", nargs="*", default=SCRIPTS, help=f"to kill {SCRIPTS}")
     parser.add_argument("--idx", type=int, default=10_000, help="mutated IDX files [10000]")
     parser.add_argument("--batches", type=int, default=2_000, help="mutated batches [2000]")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random here [0]")
@@ -170,7 +173,7 @@ def main(argv=None):
 
     random.seed(options.seed)
     os.environ["MPLBACKEND"] = "agg"
-    for script in ("train.py", "pytorch_cifar.py"):
+    for script in options.scripts:
         kills(script, options.kills, random)
 
 

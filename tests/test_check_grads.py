@@ -1,3 +1,4 @@
+import csv
 import re
 
 import numpy as np
@@ -9,7 +10,13 @@ import nn
 import train
 
 
-def test_all_gradients_pass(capsys):
+@pytest.fixture(autouse=True)
+def save_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAVE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_all_gradients_pass(capsys, save_dir):
     assert check_grads.main([]) == 0
     out = capsys.readouterr().out
     assert "FAIL" not in out
@@ -18,6 +25,10 @@ def test_all_gradients_pass(capsys):
     assert len(errors) == out.count("  pass")
     assert errors.max() < 1e-5
     assert np.mean(errors < 1e-7) > 0.5
+    with (save_dir / "check_grads" / "gradients.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["passed"] for row in rows] == ["True"] * len(errors)
+    np.testing.assert_allclose([float(row["error"]) for row in rows], errors, rtol=0.06)
 
 
 def test_the_labs_network_is_as_large_as_stated(rng):

@@ -75,3 +75,10 @@ def test_worst_mistakes_by_hand():
         "true: c, loss 3.2", " 90.0%  a", "  6.0%  b", "  4.0%  c",
     ]  # fmt: skip
     assert len(metrics.worst_mistakes(logits, [1, 2, 2, 0], ["a", "b", "c"], 1)) == 1
+
+
+def test_examples_of_each_cell_are_those_the_model_is_surest_of():
+    logits = np.array([[2, 0], [5, 0], [0, 1], [3, 0], [0, 9]])
+    true = np.array([0, 0, 0, 0, 1])
+    examples = metrics.cell_examples(logits, true, 2)
+    assert examples.tolist() == [[[1, 3], [2, -1]], [[-1, -1], [4, -1]]]

@@ -1,5 +1,7 @@
 import gc
+import re
 import threading
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -111,3 +113,35 @@ def test_the_accuracy_of_each_class_takes_the_place_of_the_error(tmp_path):
     data = {**{key: [0.5, 0.6] for key in keys}, "class_acc": [[0.1, 0.2], [0.3, 0.4]]}
     plots.plot_training_progress(tmp_path, data, class_names=["cat", "dog"])
     assert (tmp_path / "training_plot.png").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiles_stand_edge_to_edge(tmp_path, rng, channels):
+    images = rng.integers(256, size=(2, 3, 4, 5, channels), dtype=np.uint8)
+    plots.draw_tiles(tmp_path / "tiles.png", images)
+    mosaic = imread(tmp_path / "tiles.png").reshape(8, 15, channels)
+    assert np.array_equal(mosaic[4:8, 5:10], images[1, 1])
+
+
+def test_a_chart_takes_its_colours_from_the_page_and_shares_no_id_with_another():
+    lines = [("a < b", [1, 2], [3.0, 4.0]), ("c", [1, 2], [1.0, 2.0]), ("c", [1], [0.5])]
+    first, second = (plots.chart_svg(title, lines) for title in ["Loss & error"] * 2)
+    tree = ElementTree.fromstring(first)
+    assert tree.get("aria-label") == "Loss & error"
+    texts = [element.text for element in tree.iter() if element.tag.endswith("}text")]
+    assert texts.count("a < b") == texts.count("c") == 1
+    for name in ("--ink", "--line-1", "--line-2"):
+        assert f"var({name})" in first
+    ids = [set(re.findall(r'\bid="([^"]+)"', chart)) for chart in (first, second)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    for reference in re.findall(r'(?:url\(|href=")#([^")]+)', first):
+        assert reference in ids[0]
+    assert "http://www.w3.org" in first  # the name spaces; nothing is to be loaded
+    assert not re.search(r"(src|@import)", first)
+
+
+def test_a_chart_is_logarithmic_only_where_it_can_be():
+    assert "10" in plots.chart_svg("x", [("", [1, 2], [1e-4, 1e-1])])
+    plots.chart_svg("x", [("", [1, 2], [0.0, 1.0])])
+    plots.chart_svg("x", [("", [1], [1.0])], log=True)
