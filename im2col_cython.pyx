@@ -39,12 +39,15 @@ ctypedef fused real:
     float
     double
 
+ctypedef unsigned char uchar
+
 ctypedef fused offset:
-    unsigned char
+    uchar
     int
 
 cdef enum:
     CACHE_LINE = 64  # bytes
+    MANY = 16384  # elements: for fewer, waking up the other threads takes longer than it saves
 
 
 # --- threads ------------------------------------------------------------------------------------
@@ -231,6 +234,14 @@ cdef extern from "vector_kernels.h" nogil:
     void product_double(int, Product, const double* a, const double* b, double* out)
     void dots_float(int, Product, const float* a, const float* b, float* out)
     void dots_double(int, Product, const double* a, const double* b, double* out)
+    void pool_pairs_float(int, const float* high, const float* low, float* out,
+                          unsigned char* winner, int n)
+    void pool_pairs_double(int, const double* high, const double* low, double* out,
+                           unsigned char* winner, int n)
+    void unpool_pairs_float(int, const float* grad_out, const unsigned char* winner, float* high,
+                            float* low, int n)
+    void unpool_pairs_double(int, const double* grad_out, const unsigned char* winner,
+                             double* high, double* low, int n)
 
 cdef int instruction_set = best_instruction_set()
 
@@ -276,8 +287,8 @@ cdef inline void gemm(char trans_a, char trans_b, int m, int n, int k, real* a, 
 def matmul(a, b):
     """a @ b, on the threads of this module rather than on those of BLAS.
 
-    The longer side of the result is shared out, never the sum: the number of threads does not
-    change the order of the additions.
+    The rows of the result are shared out if there are many, else its columns, never the sum: the
+    number of threads does not change the order of the additions.
     Shapes: (M, K), (K, N) -> (M, N); both float32 or both float64, each C- or F-contiguous.
     """
     if a.flags.c_contiguous:
@@ -298,6 +309,25 @@ def matmul(a, b):
     return out
 
 
+def add_scaled(parameter, factor, grad):
+    """parameter += factor * grad, in place: what a step of gradient descent does.
+
+    Shapes: any, the same; both float32 or both float64, and C-contiguous.
+    """
+    if parameter.dtype == np.float32:
+        add_scaled_flat[float](parameter.reshape(-1), factor, grad.reshape(-1))
+    else:
+        add_scaled_flat[double](parameter.reshape(-1), factor, grad.reshape(-1))
+
+
+cdef void add_scaled_flat(real[::1] parameter, real factor, const real[::1] grad):
+    cdef Py_ssize_t n = parameter.shape[0]
+    cdef int threads = num_threads if n >= MANY else 1
+    cdef Py_ssize_t i
+    for i in prange(n, nogil=True, schedule="static", num_threads=threads):
+        parameter[i] += factor * grad[i]
+
+
 cdef void share_product(const real[:, ::1] a, char trans_a, const real[:, ::1] b, char trans_b,
                         real[:, ::1] out, int K):
     cdef int M = <int> out.shape[0]
@@ -305,10 +335,11 @@ cdef void share_product(const real[:, ::1] a, char trans_a, const real[:, ::1] b
     cdef int lda = <int> a.shape[1]
     cdef int ldb = <int> b.shape[1]
     cdef int threads = num_threads
+    cdef bint by_rows = M >= min(N, 64 * threads)
     cdef int blocks = (N + 15) // 16  # of columns, so that every thread begins with a whole vector
     cdef int t
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
-        if N >= M:
+        if not by_rows:
             product_part(<real*> &a[0, 0], trans_a, lda, <real*> &b[0, 0], trans_b, ldb,
                          &out[0, 0], N, K, 0, M,
                          16 * (blocks * t // threads), min(N, 16 * (blocks * (t + 1) // threads)))
@@ -517,7 +548,7 @@ cdef direct_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, 
     cdef real[:, :, :, ::1] weights_view = grad_weights
     cdef real[:, ::1] bias_view = grad_bias
     cdef real[:, ::1] padded = zeros((threads, g.C * direct(g).plane), dtype)
-    cdef real[:, ::1] blocked = empty((threads, g.OH * g.OW * block), dtype)
+    cdef real[:, ::1] blocked = empty((threads, 2 * g.OH * g.OW * block), dtype)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         grads_of_images(&grad_out[0, 0, 0, 0], &x[0, 0, 0, 0], g, N * t // threads,
                         N * (t + 1) // threads, &padded[t, 0], &blocked[t, 0],
@@ -704,29 +735,27 @@ cdef inline void pool_window(const real* window, Py_ssize_t W, int size,
                 winner[0] = <offset> (i * size + j)
 
 
+cdef inline bint is_paired(int size, int stride, int OW) noexcept nogil:
+    """Whether the vector kernels, which take 2x2 windows side by side, four at once, will do."""
+    return instruction_set > 0 and size == 2 and stride == 2 and OW >= 4
+
+
 cdef void pool_plane(const real* plane, int H, int W, int size, int stride, int OH, int OW,
                      real* out, offset* winner) noexcept nogil:
     cdef Py_ssize_t y, x
-    cdef const real* window
-    cdef real a, b, c, d, top, bottom
-    cdef unsigned char right, low_right, low
+    cdef const real* row
     for y in range(OH):
-        window = plane + y * stride * W
-        for x in range(OW):
-            if size == 2:
-                # Which pixel wins is anybody's guess, also the processor's: so no branches.
-                a, b, c, d = window[0], window[1], window[W], window[W + 1]
-                right, low_right = b > a, d > c
-                top = b if b > a else a
-                bottom = d if d > c else c
-                low = bottom > top
-                out[0] = bottom if bottom > top else top
-                winner[0] = <offset> (2 * low | (low & low_right) | (~low & right))
-            if size != 2 or a + b + c + d != a + b + c + d:  # a NaN, perhaps
-                pool_window(window, W, size, out, winner)
-            window += stride
-            out += 1
-            winner += 1
+        row = plane + y * stride * W
+        if offset is uchar and is_paired(size, stride, OW):
+            if real is float:
+                pool_pairs_float(instruction_set, row, row + W, out, winner, OW)
+            else:
+                pool_pairs_double(instruction_set, row, row + W, out, winner, OW)
+        else:
+            for x in range(OW):
+                pool_window(row + x * stride, W, size, out + x, winner + x)
+        out += OW
+        winner += OW
 
 
 def pool_forward(const real[:, :, :, ::1] x, int size, int stride, offset[:, :, :, ::1] winner):
@@ -769,18 +798,22 @@ def pool_backward(const real[:, :, :, ::1] grad_out, const offset[:, :, :, ::1] 
 cdef void unpool_plane(const real* grad_out, const offset* winner, int H, int W,
                        int size, int stride, int OH, int OW, real* grad_x) noexcept nogil:
     cdef Py_ssize_t y, x
-    cdef real* window
-    memset(grad_x, 0, <Py_ssize_t> H * W * sizeof(real))
+    cdef real* row
+    cdef bint paired = is_paired(size, stride, OW)
+    if not paired or H > 2 * OH or W > 2 * OW:
+        memset(grad_x, 0, <Py_ssize_t> H * W * sizeof(real))
     for y in range(OH):
-        window = grad_x + y * stride * W
-        for x in range(OW):
-            if size == 2:
-                window[(winner[0] >> 1) * W + (winner[0] & 1)] += grad_out[0]
+        row = grad_x + y * stride * W
+        if offset is uchar and paired:
+            if real is float:
+                unpool_pairs_float(instruction_set, grad_out, winner, row, row + W, OW)
             else:
-                window[winner[0] // size * W + winner[0] % size] += grad_out[0]
-            window += stride
-            grad_out += 1
-            winner += 1
+                unpool_pairs_double(instruction_set, grad_out, winner, row, row + W, OW)
+        else:
+            for x in range(OW):
+                row[winner[x] // size * W + winner[x] % size + x * stride] += grad_out[x]
+        grad_out += OW
+        winner += OW
 
 
 # --- rectified linear units ---------------------------------------------------------------------

@@ -7,7 +7,6 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import blas
 
 import metrics
 import runs
@@ -38,21 +37,20 @@ def backward_pass(net, loss, x, y):
 
 
 def sgd_update_params(grads, config):
-    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient."""
+    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient.
+
+    config['add_scaled'], where it is given: a function (parameter, factor, grad) that does
+    parameter += factor * grad in place for contiguous arrays of one dtype, faster than NumPy.
+    """
     lr = float(config["lr"])
+    add_scaled = config.get("add_scaled")
     for *pairs, _name in grads:
         for parameter, grad in pairs:
-            _add_scaled(parameter, -lr, grad)
-
-
-def _add_scaled(parameter, factor, grad):
-    """parameter += factor * grad, in place; by BLAS in a single pass where the arrays allow it."""
-    same = parameter.dtype == grad.dtype and parameter.dtype in (np.float32, np.float64)
-    if same and parameter.flags.carray and grad.flags.carray:
-        axpy = blas.saxpy if parameter.dtype == np.float32 else blas.daxpy
-        axpy(grad.reshape(-1), parameter.reshape(-1), a=factor)
-    else:
-        parameter += factor * grad
+            alike = parameter.dtype == grad.dtype and parameter.dtype in (np.float32, np.float64)
+            if add_scaled and alike and parameter.flags.carray and grad.flags.c_contiguous:
+                add_scaled(parameter, -lr, grad)
+            else:
+                parameter -= lr * grad
 
 
 def train(
@@ -62,8 +60,8 @@ def train(
 
     train_y, valid_y: a row an image, one-hot for cross-entropy.
     config: a mapping with max_epochs, batch_size, save_dir and lr_policy ({epoch: {'lr': value}},
-    each valid from its epoch on); optional seed (default 0). The order of the images depends on
-    the seed and the epoch alone.
+    each valid from its epoch on); optional seed (default 0) and add_scaled, see
+    sgd_update_params. The order of the images depends on the seed and the epoch alone.
     run: a runs.Run that takes history and checkpoints, by default a new one in save_dir.
     on_step: called as on_step(epoch, step) after each step; both count from 1. on_epoch: called as
     on_epoch(row) with the row of the history that is about to be recorded, and may add to it.
@@ -77,7 +75,7 @@ def train(
     run.restore_arrays(parameters(net))
     with run.recording():
         for epoch in run.epochs(config["max_epochs"]):
-            sgd_config = _in_epoch(config["lr_policy"], epoch)
+            sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
             for step, batch in run.batches(len(train_x), batch_size, seed):
                 x, y = train_x[batch], train_y[batch]
                 logits = forward_pass(net, x)

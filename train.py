@@ -76,6 +76,7 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
         "batch_size": options["batch_size"],
         "seed": options["seed"],
         "save_dir": folder,
+        "add_scaled": layers.kernels.add_scaled,
         "lr_policy": {
             epoch: {"lr": options["lr_scale"] * entry["lr"]} for epoch, entry in LR_POLICY.items()
         },

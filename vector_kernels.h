@@ -35,6 +35,7 @@
 #ifndef REAL /* --- read once ---------------------------------------------------------------------- */
 
 #include <stddef.h>
+#include <string.h>
 
 /* A convolution of padded images; row and plane: elements from a row or channel to the next. */
 typedef struct {
@@ -53,7 +54,7 @@ typedef struct {
 static const char *const instruction_set_names[] = {"none", "sse2", "avx2", "avx512"};
 static int best_instruction_set(void)
 {
-    if (__builtin_cpu_supports("avx512f")) return 3;
+    if (__builtin_cpu_supports("avx512vl")) return 3;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 2 : 1;
 }
 #elif defined(__GNUC__) && defined(__aarch64__)
@@ -72,9 +73,16 @@ static int block_size(int instruction_set, int itemsize) { return (8 << instruct
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define SHUFFLE(u, v, ...) __builtin_shufflevector(u, v, __VA_ARGS__)
+#define RELOAD
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define SHUFFLE(u, v, ...) __builtin_shuffle(u, v, (NAME(mask)){__VA_ARGS__})
+/* GCC keeps pixels in registers for the next turn of a loop, and then must spread them over a vector
+   in the unit that also multiplies; loading them again is free. */
+#define RELOAD __attribute__((optimize("no-predictive-commoning")))
 #endif
+typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may_alias));
 #define JOIN_(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
 #define NAME(function) JOIN(function, REAL, SET) /* tile_float_3 for example */
@@ -103,7 +111,7 @@ static int block_size(int instruction_set, int itemsize) { return (8 << instruct
 #undef TARGET
 
 #define SET 3
-#define TARGET __attribute__((target("avx512f,fma")))
+#define TARGET __attribute__((target("avx512f,avx512vl,fma")))
 #define REAL float
 #include "vector_kernels.h"
 #undef REAL
@@ -128,8 +136,8 @@ static int block_size(int instruction_set, int itemsize) { return (8 << instruct
 #define restrict __restrict
 #endif
 
-/* direct_rows, direct_grads, product and dots: rows, grads, product and dots of the given instruction
-   set, see below.
+/* direct_rows, direct_grads, product, dots, pool_pairs and unpool_pairs: rows, grads and so on of the
+   given instruction set, see below.
    relu_*: plain loops, which every compiler turns into vectors if the arrays do not overlap. */
 #define FUNCTIONS(real) \
     static void direct_rows_##real(int set, Direct d, const real *x, const real *packed, \
@@ -149,6 +157,16 @@ static int block_size(int instruction_set, int itemsize) { return (8 << instruct
     static void dots_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
         CALL(dots, real, set, p, a, b, out); \
+    } \
+    static void pool_pairs_##real(int set, const real *high, const real *low, real *out, \
+                                  unsigned char *winner, int n) \
+    { \
+        CALL(pool_pairs, real, set, high, low, out, winner, n); \
+    } \
+    static void unpool_pairs_##real(int set, const real *grad_out, const unsigned char *winner, \
+                                    real *high, real *low, int n) \
+    { \
+        CALL(unpool_pairs, real, set, grad_out, winner, high, low, n); \
     } \
     static void relu_forward_##real(const real *restrict x, real *restrict out, \
                                     unsigned char *restrict positive, ptrdiff_t n) \
@@ -176,99 +194,157 @@ FUNCTIONS(double)
 #define VL ((int)((8 << SET) / sizeof(REAL)))
 typedef REAL NAME(vec) __attribute__((vector_size(8 << SET), aligned(sizeof(REAL)), may_alias));
 #define VECTOR(address) (*(NAME(vec) *)(address))
-#define MAX_T 14 /* the tile, the weights and a pixel fit into 16 registers */
+/* Four elements: for what is too short, or too irregular, for whole vectors. */
+typedef REAL NAME(four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef __typeof__(_Generic((REAL)0, float: 0, double: 0LL)) NAME(word);
+typedef NAME(word) NAME(mask) __attribute__((vector_size(4 * sizeof(REAL)))); /* -1: true, 0: false */
+#define FOUR(address) (*(NAME(four) *)(address))
 
-/* T pixels of an output row times the first num_filters filters of a block. */
-INLINE TARGET void NAME(tile)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
-                              REAL *out, int num_filters, const int T)
+/* to[j, i] = from[i, j] for i < rows and j < columns; strides: elements from a row to the next. */
+INLINE TARGET void NAME(transpose)(const REAL *from, ptrdiff_t from_stride, int rows, REAL *to,
+                                   ptrdiff_t to_stride, int columns)
 {
-    NAME(vec) tile[MAX_T];
-    UNROLL for (int t = 0; t < T; t++) tile[t] = VECTOR(bias);
+    if (rows < 4 || columns < 4) {
+        for (int j = 0; j < columns; j++)
+            for (int i = 0; i < rows; i++) to[j * to_stride + i] = from[i * from_stride + j];
+        return;
+    }
+    /* blocks of 4x4, of which the last ones overlap with those before */
+    for (int j4 = 0; j4 < columns; j4 += 4)
+        for (int i4 = 0; i4 < rows; i4 += 4) {
+            int i = i4 < rows - 4 ? i4 : rows - 4, j = j4 < columns - 4 ? j4 : columns - 4;
+            const REAL *p = from + i * from_stride + j;
+            REAL *q = to + j * to_stride + i;
+            NAME(four) a = FOUR(p), b = FOUR(p + from_stride), c = FOUR(p + 2 * from_stride),
+                       d = FOUR(p + 3 * from_stride);
+            NAME(four) ac = SHUFFLE(a, c, 0, 4, 1, 5), bd = SHUFFLE(b, d, 0, 4, 1, 5);
+            FOUR(q) = SHUFFLE(ac, bd, 0, 4, 1, 5);
+            FOUR(q + to_stride) = SHUFFLE(ac, bd, 2, 6, 3, 7);
+            ac = SHUFFLE(a, c, 2, 6, 3, 7), bd = SHUFFLE(b, d, 2, 6, 3, 7);
+            FOUR(q + 2 * to_stride) = SHUFFLE(ac, bd, 0, 4, 1, 5);
+            FOUR(q + 3 * to_stride) = SHUFFLE(ac, bd, 2, 6, 3, 7);
+        }
+}
+
+#define MAX_T 14 /* the tile, the weights and a pixel fit into 16 registers */
+#define PAIR_T (SET == 3 ? 14 : 6) /* the same for two blocks of filters; AVX-512 has 32 registers */
+
+/* T pixels of an output row times the filters of B blocks, num_filters in all. */
+INLINE TARGET RELOAD void NAME(tile)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
+                                     REAL *out, int num_filters, const int B, const int T)
+{
+    ptrdiff_t block = (ptrdiff_t)d.C * d.k * d.k * VL;
+    NAME(vec) tile[2][MAX_T], weights[2];
+    UNROLL for (int b = 0; b < B; b++)
+        UNROLL for (int t = 0; t < T; t++) tile[b][t] = VECTOR(bias + b * VL);
     for (int c = 0; c < d.C; c++)
         for (int i = 0; i < d.k; i++) {
             const REAL *p = x + c * d.plane + i * d.row;
             for (int j = 0; j < d.k; j++, p++, packed += VL) {
-                NAME(vec) weights = VECTOR(packed);
-                UNROLL for (int t = 0; t < T; t++) tile[t] += weights * p[t];
+                UNROLL for (int b = 0; b < B; b++) weights[b] = VECTOR(packed + b * block);
+                UNROLL for (int t = 0; t < T; t++)
+                    UNROLL for (int b = 0; b < B; b++) tile[b][t] += weights[b] * p[t];
             }
         }
-    REAL flat[MAX_T][VL];
-    UNROLL for (int t = 0; t < T; t++) VECTOR(flat[t]) = tile[t];
-    for (int f = 0; f < num_filters; f++)
-        UNROLL for (int t = 0; t < T; t++) out[f * (ptrdiff_t)d.OH * d.OW + t] = flat[t][f];
+    REAL flat[MAX_T][2 * VL];
+    UNROLL for (int t = 0; t < T; t++)
+        UNROLL for (int b = 0; b < B; b++) VECTOR(flat[t] + b * VL) = tile[b][t];
+    NAME(transpose)(flat[0], 2 * VL, T, out, (ptrdiff_t)d.OH * d.OW, num_filters);
 }
 
 /* Rows y0 to y1 of the output (F, OH, OW) of one padded image x.
    packed: (blocks, C*k*k, VL) weights, zero beyond filter F; bias: (blocks, VL). */
-TARGET static void NAME(rows)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
-                              REAL *out, int y0, int y1)
+TARGET RELOAD static void NAME(rows)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
+                                     REAL *out, int y0, int y1)
 {
-    for (int f = 0; f < d.F; f += VL, packed += (ptrdiff_t)d.C * d.k * d.k * VL)
-        for (int y = y0; y < y1; y++) {
-            const REAL *from = x + y * d.row, *end = from + d.OW;
-            REAL *to = out + ((ptrdiff_t)f * d.OH + y) * d.OW;
-            int num_filters = d.F - f < VL ? d.F - f : VL;
-#define TILES(T) \
+    int f = 0;
+#define TILES(B, T) \
     for (; end - from >= T; from += T, to += T) \
-        NAME(tile)(d, from, packed, bias + f, to, num_filters, T)
-            TILES(MAX_T);
-            TILES(4);
-            TILES(2);
-            TILES(1);
-#undef TILES
+        NAME(tile)(d, from, packed, bias + f, to, num_filters, B, T)
+#define BLOCKS(B, ...) \
+    for (; d.F - f > (B - 1) * VL; f += B * VL, packed += (ptrdiff_t)d.C * d.k * d.k * B * VL) \
+        for (int y = y0; y < y1; y++) { \
+            const REAL *from = x + y * d.row, *end = from + d.OW; \
+            REAL *to = out + ((ptrdiff_t)f * d.OH + y) * d.OW; \
+            int num_filters = d.F - f < B * VL ? d.F - f : B * VL; \
+            __VA_ARGS__ \
         }
+    BLOCKS(2, TILES(2, PAIR_T); TILES(2, 4); TILES(2, 2); TILES(2, 1);)
+    BLOCKS(1, TILES(1, MAX_T); TILES(1, 4); TILES(1, 2); TILES(1, 1);)
+#undef BLOCKS
+#undef TILES
 }
 
-/* I x J neighbouring positions of a block of filters, the first of them at grad_weights, from all
-   pixels: grad_weights[i*k + j] += sum over y, x of x[y + i, x + j] * blocked[y, x]. */
-INLINE TARGET void NAME(taps)(Direct d, const REAL *x, const REAL *blocked, REAL *grad_weights,
-                              const int I, const int J)
+/* I x J neighbouring positions of B blocks of filters, the first of them at grad_weights, from all
+   pixels: grad_weights[b, i*k + j] += sum over y, x of x[y + i, x + j] * blocked[y, x, b]. */
+INLINE TARGET RELOAD void NAME(taps)(Direct d, const REAL *x, const REAL *blocked,
+                                     REAL *grad_weights, const int B, const int I, const int J)
 {
-    NAME(vec) taps[2][5];
-    UNROLL for (int i = 0; i < I; i++)
-        UNROLL for (int j = 0; j < J; j++) taps[i][j] = VECTOR(grad_weights + (i * d.k + j) * VL);
+    ptrdiff_t block = (ptrdiff_t)d.C * d.k * d.k * VL;
+    NAME(vec) taps[2][2][5], grads[2];
+    UNROLL for (int b = 0; b < B; b++)
+        UNROLL for (int i = 0; i < I; i++)
+            UNROLL for (int j = 0; j < J; j++)
+                taps[b][i][j] = VECTOR(grad_weights + b * block + (i * d.k + j) * VL);
     for (int y = 0; y < d.OH; y++, x += d.row)
-        for (int at = 0; at < d.OW; at++, blocked += VL) {
-            NAME(vec) grad = VECTOR(blocked);
+        for (int at = 0; at < d.OW; at++, blocked += B * VL) {
+            UNROLL for (int b = 0; b < B; b++) grads[b] = VECTOR(blocked + b * VL);
             UNROLL for (int i = 0; i < I; i++)
-                UNROLL for (int j = 0; j < J; j++) taps[i][j] += grad * x[i * d.row + at + j];
+                UNROLL for (int j = 0; j < J; j++)
+                    UNROLL for (int b = 0; b < B; b++)
+                        taps[b][i][j] += grads[b] * x[i * d.row + at + j];
         }
-    UNROLL for (int i = 0; i < I; i++)
-        UNROLL for (int j = 0; j < J; j++) VECTOR(grad_weights + (i * d.k + j) * VL) = taps[i][j];
+    UNROLL for (int b = 0; b < B; b++)
+        UNROLL for (int i = 0; i < I; i++)
+            UNROLL for (int j = 0; j < J; j++)
+                VECTOR(grad_weights + b * block + (i * d.k + j) * VL) = taps[b][i][j];
+}
+
+/* The grads of B blocks of filters from one padded image x; num_filters: of these blocks. */
+INLINE TARGET RELOAD void NAME(grads_of_blocks)(Direct d, const REAL *x, const REAL *grad_out,
+                                                REAL *blocked, REAL *grad_weights, REAL *grad_bias,
+                                                int num_filters, const int B)
+{
+    ptrdiff_t P = (ptrdiff_t)d.OH * d.OW;
+    if (num_filters < B * VL) memset(blocked, 0, P * B * VL * sizeof(REAL));
+    NAME(transpose)(grad_out, P, num_filters, blocked, B * VL, (int)P);
+    UNROLL for (int b = 0; b < B; b++) {
+        NAME(vec) sum = VECTOR(grad_bias + b * VL);
+        for (ptrdiff_t p = 0; p < P; p++) sum += VECTOR(blocked + (p * B + b) * VL);
+        VECTOR(grad_bias + b * VL) = sum;
+    }
+    for (int c = 0; c < d.C; c++, grad_weights += d.k * d.k * VL)
+        for (int i = 0; i < d.k; i += 2) {
+            const REAL *from = x + c * d.plane + i * d.row, *end = from + d.k;
+            REAL *to = grad_weights + i * d.k * VL;
+#define TAPS(J) \
+    for (; end - from >= J; from += J, to += J * VL) \
+        if (i + 1 < d.k) NAME(taps)(d, from, blocked, to, B, 2, J); \
+        else NAME(taps)(d, from, blocked, to, B, 1, J)
+            TAPS(5);
+            TAPS(3);
+            TAPS(2);
+            TAPS(1);
+#undef TAPS
+        }
 }
 
 /* What one padded image x and the grads of its output, (F, OH*OW), add to the grads of weights,
-   (blocks, C*k*k, VL), and bias, (blocks, VL). blocked: memory for (OH*OW, VL) elements. */
-TARGET static void NAME(grads)(Direct d, const REAL *x, const REAL *grad_out, REAL *blocked,
-                               REAL *grad_weights, REAL *grad_bias)
+   (blocks, C*k*k, VL), and bias, (blocks, VL). blocked: memory for (OH*OW, 2*VL) elements. */
+TARGET RELOAD static void NAME(grads)(Direct d, const REAL *x, const REAL *grad_out, REAL *blocked,
+                                      REAL *grad_weights, REAL *grad_bias)
 {
-    ptrdiff_t P = (ptrdiff_t)d.OH * d.OW;
-    for (int f = 0; f < d.F; f += VL, grad_out += VL * P) {
-        NAME(vec) sum = VECTOR(grad_bias + f);
-        for (ptrdiff_t p = 0; p < P; p++) {
-            if (d.F - f >= VL)
-                UNROLL for (int v = 0; v < VL; v++) blocked[p * VL + v] = grad_out[v * P + p];
-            else
-                for (int v = 0; v < VL; v++)
-                    blocked[p * VL + v] = f + v < d.F ? grad_out[v * P + p] : 0;
-            sum += VECTOR(blocked + p * VL);
-        }
-        VECTOR(grad_bias + f) = sum;
-        for (int c = 0; c < d.C; c++, grad_weights += d.k * d.k * VL)
-            for (int i = 0; i < d.k; i += 2) {
-                const REAL *from = x + c * d.plane + i * d.row, *end = from + d.k;
-                REAL *to = grad_weights + i * d.k * VL;
-#define TAPS(J) \
-    for (; end - from >= J; from += J, to += J * VL) \
-        if (i + 1 < d.k) NAME(taps)(d, from, blocked, to, 2, J); \
-        else NAME(taps)(d, from, blocked, to, 1, J)
-                TAPS(5);
-                TAPS(3);
-                TAPS(2);
-                TAPS(1);
-#undef TAPS
-            }
-    }
+    ptrdiff_t P = (ptrdiff_t)d.OH * d.OW, block = (ptrdiff_t)d.C * d.k * d.k * VL;
+    int f = 0;
+#define BLOCKS(B) \
+    for (; d.F - f > (B - 1) * VL; f += B * VL, grad_weights += B * block) \
+        NAME(grads_of_blocks)(d, x, grad_out + f * P, blocked, grad_weights, grad_bias + f, \
+                              d.F - f < B * VL ? d.F - f : B * VL, B)
+#if SET == 3
+    BLOCKS(2);
+#endif
+    BLOCKS(1);
+#undef BLOCKS
 }
 
 #define ROWS 6
@@ -359,9 +435,51 @@ TARGET static void NAME(dots)(Product p, const REAL *a, const REAL *b, REAL *out
 #undef TILE
 }
 
+/* Max pooling of 2x2 pixels, four windows at a time: a and b are their upper pixels, c and d the lower
+   ones. Where n is no multiple of four, the last four overlap with those before. */
+
+#define SELECT(test, yes, no) ((NAME(four))(((test) & (NAME(mask))(yes)) | (~(test) & (NAME(mask))(no))))
+
+/* n windows of the rows `high` and `low`; winner: 0 to 3 for a to d, the first one of a tie. */
+TARGET static void NAME(pool_pairs)(const REAL *high, const REAL *low, REAL *out,
+                                    unsigned char *winner, int n)
+{
+    for (int x = 0; x < n; x += 4) {
+        int at = x < n - 4 ? x : n - 4;
+        NAME(four) left = FOUR(high + 2 * at), right = FOUR(high + 2 * at + 4);
+        NAME(four) a = SHUFFLE(left, right, 0, 2, 4, 6), b = SHUFFLE(left, right, 1, 3, 5, 7);
+        left = FOUR(low + 2 * at), right = FOUR(low + 2 * at + 4);
+        NAME(four) c = SHUFFLE(left, right, 0, 2, 4, 6), d = SHUFFLE(left, right, 1, 3, 5, 7);
+        NAME(mask) is_b = (b > a) | (b != b), is_d = (d > c) | (d != d); /* a NaN wins and stays */
+        NAME(four) upper = SELECT(is_b, b, a), lower = SELECT(is_d, d, c);
+        NAME(mask) is_low = (lower > upper) | (lower != lower);
+        FOUR(out + at) = SELECT(is_low, lower, upper);
+        NAME(mask) place = (is_low & (2 - is_d)) | (~is_low & -is_b);
+        *(four_places *)(winner + at) = __builtin_convertvector(place, four_places);
+    }
+}
+
+/* The adjoint: every grad to the pixel that won, 0 to the others. */
+TARGET static void NAME(unpool_pairs)(const REAL *grad_out, const unsigned char *winner, REAL *high,
+                                      REAL *low, int n)
+{
+    for (int x = 0; x < n; x += 4) {
+        int at = x < n - 4 ? x : n - 4;
+        NAME(mask) place = __builtin_convertvector(*(four_places *)(winner + at), NAME(mask));
+        NAME(mask) grad = (NAME(mask))FOUR(grad_out + at);
+        NAME(four) a = (NAME(four))(grad & (place == 0)), b = (NAME(four))(grad & (place == 1));
+        NAME(four) c = (NAME(four))(grad & (place == 2)), d = (NAME(four))(grad & (place == 3));
+        FOUR(high + 2 * at) = SHUFFLE(a, b, 0, 4, 1, 5);
+        FOUR(high + 2 * at + 4) = SHUFFLE(a, b, 2, 6, 3, 7);
+        FOUR(low + 2 * at) = SHUFFLE(c, d, 0, 4, 1, 5);
+        FOUR(low + 2 * at + 4) = SHUFFLE(c, d, 2, 6, 3, 7);
+    }
+}
+
 #undef VL
 #undef VECTOR
 #undef MAX_T
+#undef PAIR_T
 #undef ROWS
 #undef COLUMNS
 #undef EACH_TILE

@@ -11,7 +11,7 @@ def _batch(batch_size, dtype):
     return x, rng.integers(10, size=batch_size)
 
 
-def _numpy_step(net, mode, batch_size, dtype):
+def _numpy_step(net, mode, batch_size, dtype, **sgd_config):
     import layers
     import nn
 
@@ -25,7 +25,7 @@ def _numpy_step(net, mode, batch_size, dtype):
     def step():
         logits = infer()
         loss.forward(logits, y)
-        nn.sgd_update_params(nn.backward_pass(net, loss, logits, y), {"lr": LR})
+        nn.sgd_update_params(nn.backward_pass(net, loss, logits, y), {"lr": LR, **sgd_config})
 
     return step if mode == "step" else infer
 
@@ -36,7 +36,8 @@ def ours(threads, mode, batch_size, dtype):
 
     layers.set_num_threads(threads)
     net = train.build_net(batch_size, np.random.default_rng(0), np.dtype(dtype))
-    return _numpy_step(net, mode, batch_size, np.dtype(dtype))
+    add_scaled = layers.kernels.add_scaled
+    return _numpy_step(net, mode, batch_size, np.dtype(dtype), add_scaled=add_scaled)
 
 
 def exercise(threads, mode, batch_size, dtype):

@@ -184,9 +184,10 @@ def test_convolution_is_a_product_with_im2col(rng, dtype, kernel, padding, strid
 
 
 @DTYPES
-@pytest.mark.parametrize("shape", [(3, 2, 8, 8), (1, 1, 5, 7), (2, 3, 4, 9)])
+@pytest.mark.parametrize("shape", [(3, 2, 8, 8), (1, 1, 5, 7), (2, 3, 4, 9), (2, 2, 15, 23)])
 @pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3), (1, 1), (4, 4)])
 @pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.usefixtures("instruction_set")
 def test_max_pooling_equals_torch(rng, dtype, shape, size, stride, ties):
     x = normal(rng, shape, dtype)
     if ties:
@@ -424,6 +425,19 @@ def test_convolution_takes_other_image_sizes(rng):
     x = normal(rng, (3, 1, 5, 11))
     expected = reference.conv(x, conv.weights, conv.bias, 3, 1, 1)
     np.testing.assert_allclose(conv.forward(x), expected)
+
+
+@DTYPES
+@pytest.mark.usefixtures("instruction_set")
+def test_a_nan_wins_in_each_place_of_a_window(dtype):
+    x = np.zeros((4, 1, 2, 10), dtype)
+    for place in range(4):
+        x[place, 0, place // 2, place % 2 :: 2] = np.nan
+    pool = layers.MaxPooling(x, "pool")
+    assert np.isnan(pool.forward(x)).all()
+    grad_out = np.arange(1, 21, dtype=dtype).reshape(pool.shape)
+    expected = np.where(np.isnan(x), grad_out.repeat(2, axis=2).repeat(2, axis=3), 0)
+    assert np.array_equal(pool.backward_inputs(grad_out), expected)
 
 
 def test_nan_is_not_hidden():

@@ -54,6 +54,20 @@ def test_sgd_by_hand():
     assert np.allclose(bias, [3.1])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sgd_with_the_kernel_equals_sgd_without(rng, dtype):
+    params = [rng.standard_normal(shape).astype(dtype) for shape in [(300, 70), (7,), (4, 6)]]
+    params[2] = params[2].T  # not contiguous: left to NumPy
+    grads = [rng.standard_normal(param.shape).astype(dtype) for param in params]
+    expected = [param - 0.1 * grad for param, grad in zip(params, grads, strict=True)]
+    pairs = [[param, grad] for param, grad in zip(params, grads, strict=True)]
+    config = {"lr": 0.1, "add_scaled": layers.kernels.add_scaled}
+    nn.sgd_update_params([[*pairs, "fc"]], config)
+    for param, wanted in zip(params, expected, strict=True):
+        assert param.dtype == dtype
+        np.testing.assert_allclose(param, wanted, rtol=1e-6)
+
+
 def test_sgd_keeps_float32():
     weights = np.ones(2, np.float32)
     nn.sgd_update_params([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})
