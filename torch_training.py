@@ -2,9 +2,11 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 import metrics
@@ -47,6 +49,17 @@ def pick_device(name):
     return torch.device(name)
 
 
+def has_fast_bfloat16(device):
+    """Whether the device multiplies in bfloat16 itself."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        with suppress(OSError):
+            flags = Path("/proc/cpuinfo").read_text().split()
+            return "amx_bf16" in flags or "avx512_bf16" in flags
+    return False
+
+
 def on_device(images, labels, device):
     """NumPy images (N, C, H, W) and labels (N,) as tensors, the images with channels last."""
     images = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
@@ -71,21 +84,39 @@ def first_filters(layer):
 
 
 @torch.inference_mode()
-def predict(model, images, views=False):
-    """The outputs of the model for all images, in evaluation mode. Shape: (N, K), on the CPU.
-
-    views: the mean of the outputs for an image and for its mirror image.
-    """
+def predict(model, images):
+    """The outputs of the model for all images, in evaluation mode. Shape: (N, K), on the CPU."""
     was_training = model.training
     model.eval()
     logits = []
     for part in images.split(EVALUATION_BATCH):
-        out = model(part)
-        if views:
-            out = (out + model(part.flip(3))) / 2
-        logits.append(out.float().cpu())
+        logits.append(model(part).float().cpu())
     model.train(was_training)
     return torch.cat(logits)
+
+
+class Views(nn.Module):
+    """A model's mean output for several views of an image: shifted by some pixels, each view also
+    mirrored.
+
+    shifts: {(rows, columns): weight in the mean}; what comes in at an edge is a reflection.
+    Shapes: (N, C, H, W) -> (N, K), as the model.
+    """
+
+    def __init__(self, model, shifts):
+        super().__init__()
+        self.model, self.shifts = model, shifts
+
+    def forward(self, x):
+        H, W = x.shape[2:]
+        most = max(abs(shift) for pair in self.shifts for shift in pair)
+        padded = functional.pad(x.float(), (most,) * 4, mode="reflect").to(x.dtype)
+        total = 0
+        for (rows, columns), weight in self.shifts.items():
+            view = padded[:, :, most + rows : most + rows + H, most + columns : most + columns + W]
+            view = view.contiguous(memory_format=torch.channels_last)
+            total = total + weight / 2 * (self.model(view) + self.model(view.flip(3)))
+        return total
 
 
 class Evaluation(tuple):

@@ -5,7 +5,8 @@
 
    Forward: a tile of the output is T neighbouring pixels of a row times a block of VL filters, and
    stays in T registers until it is finished. One weight of each filter of the block makes a vector;
-   with it, T neighbouring pixels of the input are multiplied, one for each register.
+   with it, T neighbouring pixels of the input are multiplied, one for each register. Where there are
+   filters enough, a tile is two blocks wide: every pixel that is loaded is then used twice.
 
        padded image, channel c, row y + i           packed weights, row (c*k + i)*k + j
        . . . p[0] p[1] ... p[T-1] . . .             [ filter 0 | filter 1 | ... | filter VL-1 ]
@@ -100,7 +101,7 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
 
 #ifdef __x86_64__
 #define SET 2
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET __attribute__((target("avx2,fma"))) RELOAD
 #define REAL float
 #include "vector_kernels.h"
 #undef REAL
@@ -111,7 +112,7 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
 #undef TARGET
 
 #define SET 3
-#define TARGET __attribute__((target("avx512f,avx512vl,fma")))
+#define TARGET __attribute__((target("avx512f,avx512vl,fma"))) RELOAD
 #define REAL float
 #include "vector_kernels.h"
 #undef REAL
@@ -230,8 +231,8 @@ INLINE TARGET void NAME(transpose)(const REAL *from, ptrdiff_t from_stride, int 
 #define PAIR_T (SET == 3 ? 14 : 6) /* the same for two blocks of filters; AVX-512 has 32 registers */
 
 /* T pixels of an output row times the filters of B blocks, num_filters in all. */
-INLINE TARGET RELOAD void NAME(tile)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
-                                     REAL *out, int num_filters, const int B, const int T)
+INLINE TARGET void NAME(tile)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
+                              REAL *out, int num_filters, const int B, const int T)
 {
     ptrdiff_t block = (ptrdiff_t)d.C * d.k * d.k * VL;
     NAME(vec) tile[2][MAX_T], weights[2];
@@ -254,8 +255,8 @@ INLINE TARGET RELOAD void NAME(tile)(Direct d, const REAL *x, const REAL *packed
 
 /* Rows y0 to y1 of the output (F, OH, OW) of one padded image x.
    packed: (blocks, C*k*k, VL) weights, zero beyond filter F; bias: (blocks, VL). */
-TARGET RELOAD static void NAME(rows)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
-                                     REAL *out, int y0, int y1)
+TARGET static void NAME(rows)(Direct d, const REAL *x, const REAL *packed, const REAL *bias,
+                              REAL *out, int y0, int y1)
 {
     int f = 0;
 #define TILES(B, T) \
@@ -277,8 +278,8 @@ TARGET RELOAD static void NAME(rows)(Direct d, const REAL *x, const REAL *packed
 
 /* I x J neighbouring positions of B blocks of filters, the first of them at grad_weights, from all
    pixels: grad_weights[b, i*k + j] += sum over y, x of x[y + i, x + j] * blocked[y, x, b]. */
-INLINE TARGET RELOAD void NAME(taps)(Direct d, const REAL *x, const REAL *blocked,
-                                     REAL *grad_weights, const int B, const int I, const int J)
+INLINE TARGET void NAME(taps)(Direct d, const REAL *x, const REAL *blocked,
+                              REAL *grad_weights, const int B, const int I, const int J)
 {
     ptrdiff_t block = (ptrdiff_t)d.C * d.k * d.k * VL;
     NAME(vec) taps[2][2][5], grads[2];
@@ -301,9 +302,9 @@ INLINE TARGET RELOAD void NAME(taps)(Direct d, const REAL *x, const REAL *blocke
 }
 
 /* The grads of B blocks of filters from one padded image x; num_filters: of these blocks. */
-INLINE TARGET RELOAD void NAME(grads_of_blocks)(Direct d, const REAL *x, const REAL *grad_out,
-                                                REAL *blocked, REAL *grad_weights, REAL *grad_bias,
-                                                int num_filters, const int B)
+INLINE TARGET void NAME(grads_of_blocks)(Direct d, const REAL *x, const REAL *grad_out,
+                                         REAL *blocked, REAL *grad_weights, REAL *grad_bias,
+                                         int num_filters, const int B)
 {
     ptrdiff_t P = (ptrdiff_t)d.OH * d.OW;
     if (num_filters < B * VL) memset(blocked, 0, P * B * VL * sizeof(REAL));
@@ -331,8 +332,8 @@ INLINE TARGET RELOAD void NAME(grads_of_blocks)(Direct d, const REAL *x, const R
 
 /* What one padded image x and the grads of its output, (F, OH*OW), add to the grads of weights,
    (blocks, C*k*k, VL), and bias, (blocks, VL). blocked: memory for (OH*OW, 2*VL) elements. */
-TARGET RELOAD static void NAME(grads)(Direct d, const REAL *x, const REAL *grad_out, REAL *blocked,
-                                      REAL *grad_weights, REAL *grad_bias)
+TARGET static void NAME(grads)(Direct d, const REAL *x, const REAL *grad_out, REAL *blocked,
+                               REAL *grad_weights, REAL *grad_bias)
 {
     ptrdiff_t P = (ptrdiff_t)d.OH * d.OW, block = (ptrdiff_t)d.C * d.k * d.k * VL;
     int f = 0;

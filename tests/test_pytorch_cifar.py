@@ -64,14 +64,48 @@ def test_jitter_shifts_and_mirrors_each_image_by_itself(rng):
     assert abs(shifts[:, :2].mean() - 4) < 0.4
 
 
-def test_views_are_the_mean_over_an_image_and_its_mirror(rng):
+def test_views_are_the_mean_over_shifted_images_and_their_mirrors(rng):
     model = pytorch_cifar.ConvolutionalModel(rng)
     images = torch.from_numpy(rng.standard_normal((7, 3, 32, 32)).astype(np.float32))
-    views = torch_training.predict(model, images, views=True)
-    plain = torch_training.predict(model, images)
-    mirrored = torch_training.predict(model, images.flip(3))
-    assert torch.allclose(views, (plain + mirrored) / 2, atol=1e-6)
-    assert not torch.allclose(views, plain)
+    views = torch_training.predict(torch_training.Views(model, {(0, 0): 0.5, (-1, 2): 0.5}), images)
+    padded = torch.from_numpy(np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect"))
+    shifted = padded[:, :, 1:33, 4:36]
+    seen = [torch_training.predict(model, x) for x in (images, shifted)]
+    seen += [torch_training.predict(model, x.flip(3)) for x in (images, shifted)]
+    assert torch.allclose(views, sum(seen) / 4, atol=1e-5)
+    assert not torch.allclose(views, seen[0], atol=1e-2)
+    assert sum(pytorch_cifar.VIEW_SHIFTS.values()) == pytest.approx(1)
+
+
+def test_bfloat16_changes_the_outputs_by_rounding_only(rng):
+    images = torch.from_numpy(rng.standard_normal((20, 3, 32, 32)).astype(np.float32))
+    plain, rounded = (
+        torch_training.predict(
+            pytorch_cifar.ConvolutionalModel(np.random.default_rng(0), bfloat16), images
+        )
+        for bfloat16 in (False, True)
+    )
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - plain).abs().max() < 0.05 * plain.abs().max()
+
+
+def test_pooling_before_relu_changes_no_output_and_no_gradient(rng):
+    """What forward does is what the lab says, with two layers the other way round."""
+    model = pytorch_cifar.ConvolutionalModel(rng)
+    images = torch.from_numpy(rng.standard_normal((6, 3, 32, 32)).astype(np.float32))
+    h = images
+    for conv in (model.conv1, model.conv2):
+        h = torch.nn.functional.max_pool2d(conv(h).relu(), 3, stride=2)
+    expected = model.fc_logits(model.fc2(model.fc1(h.flatten(1)).relu()).relu())
+    weights = torch.from_numpy(rng.standard_normal((6, 10)).astype(np.float32))
+    logits = model(images)
+    grads = [
+        torch.autograd.grad((out * weights).sum(), list(model.parameters()))
+        for out in (logits, expected)
+    ]
+    assert torch.equal(logits, expected)
+    for ours, theirs in zip(*grads, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_rate_that_is_too_large_ends_as_diverged(script, tmp_path):
