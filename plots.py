@@ -210,9 +210,10 @@ CHART_INK, CHART_COLORS = "#010203", ["#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
 def chart_svg(title, lines, log=None):
     """Curves by epoch as the text of an SVG picture that takes its colours from the page.
 
-    lines: (label, epochs, values) each; lines of one label look alike. The page has to give the
-    colours as --ink and --line-1 to --line-4. log: a logarithmic axis, by default where the values
-    allow it and span more than a factor of ten.
+    title: for readers who do not see the picture, with the last value of each line; it is not
+    drawn. lines: (label, epochs, values) each; lines of one label look alike. The page has to give
+    the colours as --ink and --line-1 to --line-4. log: a logarithmic axis, by default where the
+    values allow it and span more than a factor of ten.
     """
     import matplotlib
 
@@ -221,8 +222,8 @@ def chart_svg(title, lines, log=None):
         log = values.min() > 0 and values.max() > 10 * values.min()
     inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     style = {"svg.fonttype": "none", "svg.hashsalt": title, **dict.fromkeys(inks, CHART_INK)}
-    with matplotlib.rc_context(style):
-        figure = _figure(4.6, 2.9, "")
+    with matplotlib.rc_context({**style, "font.size": 11, "axes.edgecolor": "none"}):
+        figure = _figure(3.8, 2.6, "")
         axes = figure.subplots()
         labels = list(dict.fromkeys(label for label, _, _ in lines))
         for label, epochs, y in lines:
@@ -230,14 +231,15 @@ def chart_svg(title, lines, log=None):
             color, dashes = CHART_COLORS[i % len(CHART_COLORS)], ("-", "--", ":", "-.")[i % 4]
             known = label in axes.get_legend_handles_labels()[1]
             shown = f"_{label}" if known else label
-            axes.plot(epochs, y, dashes, color=color, marker="o", ms=3, label=shown)
-        axes.set(title=title, xlabel="epoch", yscale="log" if log else "linear")
-        axes.spines[["top", "right"]].set_visible(False)
+            axes.plot(epochs, y, dashes, color=color, marker="o", ms=3.5, lw=1.8, label=shown)
+        axes.set(xlabel="epoch", yscale="log" if log else "linear")
         if log and values.max() < 1000 * values.min():
             _style_log_axis(axes.yaxis)
         _style_epochs(axes)
+        axes.grid(color=CHART_INK, alpha=0.15, lw=0.8)
+        axes.tick_params(which="both", length=0)
         if any(labels):
-            axes.legend(framealpha=0)
+            axes.legend(frameon=False, handlelength=2.4)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -249,7 +251,9 @@ def chart_svg(title, lines, log=None):
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>chart-{next(_chart_numbers)}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
+    ends = ", ".join(f"{label} {y[-1]:.4g}".strip() for label, _, y in lines)
+    label = html.escape(f"{title}; in the last epoch: {ends}")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
 # --- classification -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ ALLOWED = {
     "gallery": {"metrics", "plots", "runs"},
     "train": {"data", "gallery", "layers", "nn", "runs"},
     "train_l2reg": {"data", "layers", "plots", "runs", "train"},
-    "report": {"gallery", "metrics", "plots", "runs"},
+    "report": {"metrics", "plots", "runs"},
     "setup_cython": set(),
     "torch_training": {"metrics", "runs"},
     "pytorch_mnist": {"data", "gallery", "plots", "runs", "torch_training"},

@@ -127,7 +127,7 @@ def test_a_chart_takes_its_colours_from_the_page_and_shares_no_id_with_another()
     lines = [("a < b", [1, 2], [3.0, 4.0]), ("c", [1, 2], [1.0, 2.0]), ("c", [1], [0.5])]
     first, second = (plots.chart_svg(title, lines) for title in ["Loss & error"] * 2)
     tree = ElementTree.fromstring(first)
-    assert tree.get("aria-label") == "Loss & error"
+    assert tree.get("aria-label") == "Loss & error; in the last epoch: a < b 4, c 2, c 0.5"
     texts = [element.text for element in tree.iter() if element.tag.endswith("}text")]
     assert texts.count("a < b") == texts.count("c") == 1
     for name in ("--ink", "--line-1", "--line-2"):

@@ -1,0 +1,366 @@
+"""The report page, as text; tests/test_report_browser.py opens it."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import metrics
+import plots
+import report
+import runs
+from conftest import ROOT
+from gallery import NUM_EXAMPLES
+
+
+def write_run(folder, options=None, epochs=3, names=("cat", "dog"), status="finished", kind=3):
+    """A run's folder as the scripts leave it, with made-up numbers; kind: channels."""
+    rng = np.random.default_rng(len(str(folder.name)))
+    (folder / "filters").mkdir(parents=True)
+    runs.write_json(folder / "config.json", {"batch_size": 50, **(options or {})})
+    rows = [
+        dict.fromkeys(runs.HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "seconds": 2.0}
+        for epoch in range(1, epochs + 1)
+    ]
+    runs.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+    for epoch in range(epochs + 1):
+        plots.draw_conv_filters(epoch, 20, rng.random((4, kind, 5, 5)), folder / "filters")
+    results = {"status": status, "dataset": "cifar10", "provenance": "generated", "seed": 0}
+    results |= {"num_train": 1000, "threads": 2, "device": "cpu", "command": "python3 x.py --a 1"}
+    if status == "finished":
+        results |= {"test_acc": 0.875, "test_loss": 0.25}
+        write_test(folder, names, kind)
+    runs.write_json(folder / "results.json", results)
+    return folder
+
+
+def write_test(folder, names, kind):
+    rng = np.random.default_rng(0)
+    counts = rng.integers(100, size=(len(names), len(names)))
+    rows = [
+        {"true": name, **dict(zip(names, row, strict=True))}
+        for name, row in zip(names, counts.tolist(), strict=True)
+    ]
+    runs.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
+    true = rng.integers(len(names), size=60)
+    worst = metrics.worst_mistakes(rng.standard_normal((60, 3)), true, [*names, "c"], 20)
+    runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
+    tiles = rng.integers(256, size=(len(names), len(names) * NUM_EXAMPLES, 8, 8, kind))
+    plots.draw_tiles(folder / "confusion_examples.png", tiles.astype(np.uint8))
+    plots.draw_tiles(folder / "worst_20_images.png", tiles[:1].astype(np.uint8))
+
+
+def write_all(save_dir, **kwargs):
+    """A save folder in which every script has been run."""
+    runs_of = {
+        "train": {},
+        "train_l2reg/lambda_0.001": {},
+        "train_l2reg/lambda_0.01": {},
+        "pytorch_mnist": {"weight_decay": 0.01},
+        "pytorch_cifar": {},
+        "hinge_bonus/cross_entropy": {},
+        "hinge_bonus/hinge": {},
+    }
+    for name, options in runs_of.items():
+        write_run(save_dir / name, options, **kwargs)
+    for value in (0.001, 0.01):
+        rows = [{"epoch": e, "data_loss": 0.1, "l2_loss": value} for e in (1, 2, 3)]
+        path = save_dir / f"train_l2reg/lambda_{value:g}/losses.csv"
+        runs.write_table(path, ["epoch", "data_loss", "l2_loss"], rows)
+    row = {"name": "conv1", "output": (16, 28, 28), "num_params": 416, "receptive_field": 5}
+    row |= {"multiply_adds": 313600, "kept_bytes": 156800}
+    runs.write_table(save_dir / "train/network.csv", list(row), [row])
+    (save_dir / "check_grads").mkdir()
+    row = {"name": "FC: x", "error": 1e-9, "index": (0, 1), "analytic": 1.0, "numeric": 1.0}
+    row["passed"] = True
+    runs.write_table(save_dir / "check_grads/gradients.csv", list(row), [row])
+    losses = [
+        {"loss": loss, "lr": 0.05, "runs": 1, "test_acc_mean": 0.8, "test_acc_deviation": 0.01,
+         "valid_acc_mean": 0.79, "recall_cat": 0.5, "recall_dog": recall}
+        for loss, recall in (("cross_entropy", 0.5), ("hinge", 0.625))
+    ]  # fmt: skip
+    runs.write_table(save_dir / "hinge_bonus/comparison.csv", list(losses[0]), losses)
+    return save_dir
+
+
+class Page(HTMLParser):
+    """The text of a page, its ids, and whether every element is closed where it must be."""
+
+    VOID = ("meta", "link", "img", "input", "br")
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.ids, self.texts = [], [], []
+        self.feed(html)
+        assert not self.open
+        assert len(self.ids) == len(set(self.ids))
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+
+def page(save_dir, **kwargs):
+    return Page(report.write_page(save_dir, **kwargs).read_text(encoding="utf-8"))
+
+
+def test_an_empty_folder_gives_a_page_that_says_how_to_run_everything(tmp_path):
+    text = page(tmp_path / "new").text
+    for script in report.SCRIPTS:
+        assert f"python3 {script}.py" in text
+    assert text.count("missing") >= 5
+
+
+def test_a_page_of_everything(tmp_path):
+    text = page(write_all(tmp_path)).text
+    assert "missing" not in text
+    assert "cannot be read" not in text
+    for words in (
+        "1 of 1 tensors agree", "87.50 %", "cifar10, generated, 1,000", "python3 x.py --a 1",
+        "6.0 s of training, 3 epochs", "2 threads, device cpu", "Every epoch",
+        "Best on the test images is λ = 0.001",
+        "validation accuracy, % 50.00 50.00 +0.00", "a training step, ms 100.00",
+        "conv1 16 × 28 × 28 416 5 × 5", "dog 50.00 62.50 +12.50", "cross-entropy 0.05 1 80.00 %",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_an_interrupted_a_killed_and_a_diverged_run_are_shown_as_such(tmp_path):
+    write_run(tmp_path / "train", status="interrupted")
+    write_run(tmp_path / "pytorch_mnist", status="running")
+    write_run(tmp_path / "pytorch_cifar", status="diverged", epochs=0)
+    text = page(tmp_path).text
+    for state in ("interrupted", "killed", "diverged"):
+        assert state in text
+    assert "python3 train.py --resume" in text
+    assert "no epoch is finished" in text
+
+
+def test_a_run_that_goes_on_is_running(tmp_path):
+    run = runs.Run.start(tmp_path / "train", {"epochs": 1})
+    assert "running" in page(tmp_path).text
+    run.finish()
+    assert "running" not in page(tmp_path).text
+
+
+DAMAGE = {
+    "cut off": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "noise": lambda content: np.random.default_rng(0).bytes(300),
+    "other JSON": lambda content: b'[{"status": 1}]',
+    "huge numbers": lambda content: content.replace(b"0.5", b"1e999").replace(b"87", b"9" * 400),
+    "texts for numbers": lambda content: content.replace(b"0.5", b"<b>").replace(b"0.87", b'"<b>"'),
+    "bits": lambda content: content[:60] + bytes([content[60] ^ 4]) + content[61:]
+    if len(content) > 60 else content,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_page_of_damaged_files(tmp_path, damage):
+    write_all(tmp_path)
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file():
+            path.write_bytes(damage(path.read_bytes()))
+    assert "What was run" in page(tmp_path).text
+
+
+@pytest.mark.parametrize("value", [None, [], {"a": 1}, "<b>", True, -1, 10**400])
+def test_a_page_of_values_of_other_kinds(tmp_path, value):
+    write_all(tmp_path)
+    for path in tmp_path.rglob("*.json"):
+        values = json.loads(path.read_text())
+        values |= dict.fromkeys(values.keys() - {"status"}, value)
+        runs.write_json(path, values | {"versions": value})
+    assert "What was run" in page(tmp_path).text
+    assert "<b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results.json",
+        "history.csv",
+        "confusion_matrix.csv",
+        "worst_20.csv",
+        "confusion_examples.png",
+        "filters/epoch_02_step_000020.png",
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, name):
+    path = write_run(tmp_path / "pytorch_cifar") / name
+    path.write_bytes(path.read_bytes()[:-5] + b'"\xff')
+    text = page(tmp_path).text
+    assert f"pytorch_cifar/{name} cannot be read" in text
+    assert ("6.0 s of training" in text) == (name != "history.csv")
+    assert ("taken" in text or "Point at a cell" in text) == (name != "confusion_matrix.csv")
+
+
+def test_nothing_in_a_run_folder_becomes_markup(tmp_path):
+    evil = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
+    write_all(tmp_path, names=(evil, "dog'\"&"))
+    for path in tmp_path.rglob("results.json"):
+        results = json.loads(path.read_text())
+        path.write_text(json.dumps(dict.fromkeys(results, evil)))
+    html = report.write_page(tmp_path).read_text(encoding="utf-8")
+    assert "alert" in html
+    assert "<script>alert" not in html
+    assert "<img src=x" not in html
+    scripts = re.findall(r"<script([^>]*)>", html)
+    nonces = [text for text in scripts if "json" not in text]
+    assert len(nonces) == 2
+    assert nonces[0] == nonces[1] != ""
+    assert evil in Page(html).text
+
+
+def test_the_page_loads_nothing_and_is_small(tmp_path):
+    write_all(tmp_path)
+    html = report.write_page(tmp_path).read_text(encoding="utf-8")
+    addresses = re.findall(r"""(?:src|href)=["']([^"']*)|url\(([^)]*)\)""", html)
+    for address in (first or second for first, second in addresses):
+        assert address.startswith(("#", "data:"))
+    assert len(html) < 1e6
+
+
+def test_only_the_live_page_may_open_itself_in_a_frame(tmp_path):
+    report.write_page(tmp_path)
+    assert not is_live(tmp_path)
+    report.write_page(tmp_path, live=True)
+    assert is_live(tmp_path)
+
+
+def is_live(save_dir):
+    html = (save_dir / "report.html").read_text(encoding="utf-8")
+    assert (" data-live>" in html) == ("frame-src" in html)
+    return " data-live>" in html
+
+
+def test_a_long_run_gives_a_slider_of_limited_length(tmp_path, rng):
+    folder = write_run(tmp_path / "train", epochs=report.MAX_FRAMES + 20)
+    frames = report.Record.read(folder).frames()
+    assert len(frames) == report.MAX_FRAMES
+    assert [frames[i]["label"] for i in (0, -1)] == [
+        "before training", f"epoch {report.MAX_FRAMES + 20}, step 20",
+    ]  # fmt: skip
+
+
+def test_watching_rewrites_the_page_after_an_epoch(tmp_path):
+    folder = write_run(tmp_path / "train", status="running", epochs=1)
+    command = [sys.executable, ROOT / "report.py", "--watch", "--save-dir", tmp_path]
+    watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
+    try:
+        path = tmp_path / "report.html"
+        wait_until(lambda: path.exists() and "training, 1 epoch<" in path.read_text())
+        with (folder / "history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        rows.append({**rows[0], "epoch": 2})
+        runs.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+        wait_until(lambda: "training, 2 epochs<" in path.read_text())
+        assert is_live(tmp_path)
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(30) == 0
+        assert not is_live(tmp_path)
+    finally:
+        watcher.kill()
+        watcher.wait()
+
+
+def heed_ctrl_c():
+    """What a shell starts in the background is deaf to it, and so is what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_until(condition):
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < 60
+        time.sleep(0.1)
+
+
+def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, capsys):
+    write_all(tmp_path)
+    runs.write_table(tmp_path / "train_l2reg/comparison.csv", ["weight_decay"], [])
+    for name in ("train", "hinge_bonus"):
+        runs.move_aside(tmp_path / name)
+    (tmp_path / "pytorch_cifar/results.json").write_text('{"status": "interrupted"}')
+    called = []
+
+    def fake(command, title):
+        called.append([str(part) for part in command[1:]])
+        return (1, "hinge_bonus.py: error: no") if "hinge" in str(command[1]) else (0, "done")
+
+    monkeypatch.setattr(report, "call", fake)
+    assert report.run_missing(tmp_path, {"train": ["--epochs", "1"]}) == 1
+    common = ["--save-dir", str(tmp_path)]
+    assert called == [
+        [str(ROOT / "train.py"), *common, "--epochs", "1", "--resume"],
+        [str(ROOT / "pytorch_cifar.py"), *common, "--resume"],
+        [str(ROOT / "hinge_bonus.py"), *common, "--resume"],
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert "1/6 check_grads.py: is there" in lines
+    assert any(line.endswith("hinge_bonus.py: error: no") for line in lines)
+
+
+def test_the_last_line_of_a_script_is_kept(tmp_path):
+    code = "import sys; print('one'); print('two', file=sys.stderr); sys.exit(3)"
+    assert report.call([sys.executable, "-c", code], "title") == (3, "two")
+
+
+def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
+    """Ctrl-C reaches both; the script must not lose its output while it saves."""
+    child = (
+        f"import pathlib, time\nfolder = pathlib.Path({str(tmp_path)!r})\n"
+        "try:\n    (folder / 'ready').touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(1); print('saved', flush=True)\n"
+        "    (folder / 'saved').touch()"
+    )
+    code = f"import sys, report; print(report.call([sys.executable, '-c', {child!r}], ''))"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,
+    )
+    try:
+        wait_until((tmp_path / "ready").exists)
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.wait(60) != 0
+        assert (tmp_path / "saved").exists()
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_the_page_from_a_real_run(script, tmp_path):
+    options = ("--dataset", "synthetic", "--train-size", 100, "--epochs", 1, "--threads", 1)
+    for name in ("train.py", "pytorch_cifar.py"):
+        done = script(name, *options)
+        assert done.returncode == 0, done.stderr
+    done = script("report.py")
+    assert done.returncode == 0, done.stderr
+    text = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "fc3 512 803,328 all" in text
+    assert "python3 train.py --dataset synthetic" in text
+    assert "cannot be read" not in text
+    assert "The confusion matrix comes with the test" not in text
