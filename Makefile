@@ -7,7 +7,8 @@ PY := .venv/bin/python
 EXTENSION := $(firstword $(wildcard im2col_cython*.so im2col_cython*.pyd) extension)
 ARGS ?=
 
-.PHONY: help train train-l2reg pytorch-mnist pytorch-cifar hinge check-grads summary test bench lint clean
+.PHONY: help train train-l2reg pytorch-mnist pytorch-cifar hinge check-grads summary report demo \
+        test test-browser bench lint clean
 
 help:
 	@echo "make train         Task 1: train the network on MNIST"
@@ -17,7 +18,10 @@ help:
 	@echo "make hinge         the bonus: hinge loss against cross-entropy"
 	@echo "make check-grads   compare analytic with numeric gradients"
 	@echo "make summary       sizes, parameters, receptive fields and memory of the network"
+	@echo "make report        run what has not been run, then write the report page, out/report.html"
+	@echo "make demo          the same on small generated data, in two minutes: out/demo/report.html"
 	@echo "make test          lint and tests"
+	@echo "make test-browser  the report page in Chromium; needs chromium, chromedriver and npm"
 	@echo "make bench         our kernels against PyTorch's: time a step, a layer, memory"
 	@echo "make clean         remove .venv and what the compiler made; data and runs stay"
 
@@ -42,8 +46,19 @@ check-grads: $(EXTENSION)
 summary: $(EXTENSION)
 	$(PY) train.py --summary $(ARGS)
 
+report: $(EXTENSION)
+	$(PY) report.py --run-missing $(ARGS)
+
+demo: $(EXTENSION)
+	$(PY) report.py --demo $(ARGS)
+
 test: lint
 	$(PY) -m pytest $(ARGS)
+
+# axe-core, which checks accessibility, is fetched for the tests only
+test-browser: $(EXTENSION) .venv/installed-dev
+	npm install --silent --no-save --prefix .browser-tools axe-core || echo "axe-core is not to be had"
+	$(PY) -m pytest tests/test_report_browser.py $(ARGS)
 
 bench: $(EXTENSION) .venv/installed-dev
 	$(PY) benchmarks/bench_step.py
@@ -70,4 +85,4 @@ $(EXTENSION): im2col_cython.pyx vector_kernels.h setup_cython.py .venv/installed
 	@touch im2col_cython*.so
 
 clean:
-	rm -rf .venv build im2col_cython.c im2col_cython*.so
+	rm -rf .venv .browser-tools build im2col_cython.c im2col_cython*.so

@@ -51,7 +51,9 @@ def write_test(folder, names, kind):
     ]
     runs.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
     true = rng.integers(len(names), size=60)
-    worst = metrics.worst_mistakes(rng.standard_normal((60, 3)), true, [*names, "c"], 20)
+    worst = metrics.worst_mistakes(
+        rng.standard_normal((60, len(names) + 1)), true, [*names, "c"], 20
+    )
     runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
     tiles = rng.integers(256, size=(len(names), len(names) * NUM_EXAMPLES, 8, 8, kind))
     plots.draw_tiles(folder / "confusion_examples.png", tiles.astype(np.uint8))
