@@ -531,7 +531,9 @@ def write_page(save_dir, live=False):
 def percent(value, digits=2):
     """A fraction, or the text of one, as per cent; a dash for anything else."""
     value = as_number(value)
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    if value is None:
+        return "–"
+    return f"{100 * value:.{digits}f}\u00a0%"  # a space at which no line breaks
 
 
 def number(value, spec=","):

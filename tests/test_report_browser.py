@@ -194,7 +194,7 @@ def test_a_cell_shows_count_share_and_images_when_focused_or_pointed_at(opened, 
         press(opened, *keys)
         assert shown() == expected(*cell)
     cell = opened.find_element(By.CSS_SELECTOR, '[data-row="8"][data-column="3"]')
-    opened.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", cell)
+    opened.execute_script("arguments[0].scrollIntoView()", cell)
     webdriver.ActionChains(opened).move_to_element(cell).perform()
     assert shown() == expected(8, 3)
     tiles = panel.find_elements(By.CLASS_NAME, "tile")
@@ -281,7 +281,6 @@ def test_an_open_page_follows_and_keeps_what_the_reader_has_set(browser, tmp_pat
         document.querySelector(".sortable th:nth-child(3) button").click();
         document.querySelector('[data-row="1"][data-column="0"]').focus({preventScroll: true});
         window.image = document.querySelector("#filters-4 .now img");
-        document.documentElement.style.scrollBehavior = "auto";
         scrollTo(0, document.querySelector("#task-4").offsetTop);
         """
     )
