@@ -360,7 +360,7 @@ def facts(records):
         ),
         "seeds": distinct(lambda r: str(r.get("seed"))),
         "machines": distinct(
-            lambda r: "{}, {} threads, device {}".format(*of(r, "processor", "threads", "device"))
+            lambda r: "{}, device {}, threads: {}".format(*of(r, "processor", "device", "threads"))
         ),
         "software": distinct(versions),
         "commands": distinct(lambda r: str(r.get("command", "unknown"))),
