@@ -43,7 +43,7 @@ SCRIPTS = {  # in the order of the lab: what their folder must hold when they ha
     "pytorch_cifar": "results.json",
     "hinge_bonus": "comparison.csv",
 }
-SMALL = ["--dataset", "synthetic", "--train-size", "2000", "--epochs", "3"]
+SMALL = ["--dataset", "synthetic", "--train-size", "2000", "--epochs", "3", "--batch-size", "20"]
 DEMO_OPTIONS = {script: SMALL for script in SCRIPTS if script != "check_grads"}
 DEMO_OPTIONS["hinge_bonus"] = [*SMALL, "--seeds", "2"]
 
