@@ -28,8 +28,8 @@ TUNING_EPOCHS = 3
 
 @dataclass(kw_only=True)
 class Config(pytorch_cifar.Config):
-    lr: float = runs.option(0.05, "largest learning rate with cross-entropy", minimum=0)
-    hinge_lr: float = runs.option(0.005, "largest learning rate with the hinge loss", minimum=0)
+    lr: float = runs.option(0.02, "largest learning rate with cross-entropy", minimum=0)
+    hinge_lr: float = runs.option(0.002, "largest learning rate with the hinge loss", minimum=0)
     delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0)
     seeds: int = runs.option(3, "runs with each loss, from --seed on", minimum=1)
     tune: bool = runs.option(False, "choose both learning rates by short runs first")
