@@ -28,6 +28,7 @@ TUNING_EPOCHS = 3
 
 @dataclass(kw_only=True)
 class Config(pytorch_cifar.Config):
+    model: str = runs.option("lab", "the lab's network", choices=("lab",))
     lr: float = runs.option(0.02, "largest learning rate with cross-entropy", minimum=0)
     hinge_lr: float = runs.option(0.002, "largest learning rate with the hinge loss", minimum=0)
     delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0)

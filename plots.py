@@ -94,8 +94,8 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
     rate.step(epochs, data["lr"], where="mid", color="tab:gray", marker="o")
     loss.set(title="Loss", ylim=(0, None))
     accuracy.set(title="Accuracy", ylabel="%")
-    # a schedule that ends at 0, or a perfect run, has no logarithm
-    scale = "log" if min(data["lr"], default=0) > 0 else "linear"
+    # a schedule that ends at 0, or a perfect run, has no logarithm, and one rate no range for it
+    scale = "log" if 0 < min(data["lr"], default=0) < max(data["lr"]) else "linear"
     rate.set(title="Learning rate", yscale=scale, xlabel="epoch")
     if "class_acc" in data:
         shares = 100 * np.asarray(data["class_acc"], dtype=float).T

@@ -3,6 +3,7 @@
     python3 pytorch_cifar.py                                        # a minute on two cores
     python3 pytorch_cifar.py --epochs 100                           # better, in some more minutes
     python3 pytorch_cifar.py --no-jitter --no-average --no-views    # without the tricks
+    python3 pytorch_cifar.py --model strong                         # another network, better
 
 Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of each class, the 20
 worst mistakes, the model.
@@ -19,7 +20,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import data
 import metrics
+import ranks
 import runs
+import strong_model
 import torch_training
 from gallery import Gallery
 from torch_training import evaluate
@@ -34,12 +37,8 @@ VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
 
 
 @dataclass(kw_only=True)
-class Config(torch_training.Config):
-    dataset: str = runs.option(
-        "auto",
-        "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
-        choices=("auto", "cifar10", "synthetic"),
-    )
+class Config(torch_training.CifarConfig):
+    model: str = torch_training.model_option("lab")
     epochs: int = runs.option(12, "passes over the training images", minimum=1)
     batch_size: int = runs.option(64, "images in a step", minimum=1)
     lr: float = runs.option(0.02, "largest learning rate, before --lr-scale", minimum=0)
@@ -55,9 +54,6 @@ class Config(torch_training.Config):
         f"mirror half of the images, and shift all by up to {SHIFT} pixels, "
         f"from {LONG_RUN} epochs on by up to {LONG_SHIFT}",
     )
-    average: bool = runs.option(True, "test with a moving average of the weights")
-    views: bool = runs.option(True, "test with the mean over shifted and mirrored images")
-    bfloat16: bool = runs.option(True, "multiply in bfloat16, where the device is fast at it")
 
 
 class ConvolutionalModel(nn.Module):
@@ -121,12 +117,60 @@ def jittered(images, rng, shift=SHIFT):
     return jittered.permute(0, 3, 1, 2)
 
 
+class Recipe:
+    """The network of the lab and how it is trained."""
+
+    view_shifts = VIEW_SHIFTS
+    update_average = staticmethod(get_ema_multi_avg_fn(AVERAGE_DECAY))
+    num_evaluated = None  # training images after each epoch: all
+
+    def __init__(self, config, train_x, device):
+        self.config = config
+        self.bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
+        model = ConvolutionalModel(np.random.default_rng(config.seed), self.bfloat16)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.first_layer = model.conv1
+        weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+        biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+        optimizer = torch.optim.SGD(
+            [{"params": weights, "weight_decay": config.weight_decay}, {"params": biases}],
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.momentum > 0,
+            fused=device.type in ("cpu", "cuda") or None,
+        )
+        self.optimizers = {"optimizer": optimizer}
+
+    def set_learning_rate(self, progress):
+        """Set and return it; progress: the share of all steps that is done."""
+        lr = float(learning_rate(self.config, progress))
+        for group in self.optimizers["optimizer"].param_groups:
+            group["lr"] = lr
+        return lr
+
+    def jittered(self, images, indices, epoch, rng):
+        """Images to train with; indices: which of the training images they are."""
+        if not self.config.jitter:
+            return images
+        shift = LONG_SHIFT if self.config.epochs >= LONG_RUN else SHIFT
+        return jittered(images, rng, shift)
+
+    def training_loss(self, loss_function):
+        """The loss to go down along, where loss_function is the one to report."""
+        return loss_function
+
+
+RECIPES = {"lab": Recipe, "strong": strong_model.Recipe}
+CONFIGS = {"lab": Config, "strong": strong_model.Config}
+
+
 def run(config, cifar):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config)
     cifar.announce()
     folder = Path(config.save_dir) / "pytorch_cifar"
-    done = train_in_folder(folder, config, cifar, device)
+    with ranks.one_run(folder) as own_folder:
+        done = train_in_folder(own_folder, config, cifar, device)
     cifar.announce()
     print(f"everything is in {folder}")
     return done.results
@@ -137,58 +181,55 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
     loss_function(logits, labels): a mean over the images.
     """
-    bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
-    model = ConvolutionalModel(np.random.default_rng(config.seed), bfloat16)
-    model = model.to(device, memory_format=torch.channels_last)
+    recipe = RECIPES[config.model](config, cifar.train_x, device)
+    model = recipe.model
     facts = runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
-    facts["multiplied_in"] = "bfloat16" if bfloat16 else "float32"
+    facts["multiplied_in"] = "bfloat16" if recipe.bfloat16 else "float32"
+    facts["processes"] = ranks.size()
     this = runs.Run.start(folder, asdict(config), config.resume, **facts)
     log = torch_training.Log(folder, config.tensorboard)
-    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-    optimizer = torch.optim.SGD(
-        [{"params": weights, "weight_decay": config.weight_decay}, {"params": biases}],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        fused=device.type in ("cpu", "cuda") or None,
-    )
     train_x, train_y = torch_training.on_device(cifar.train_x, cifar.train_y, device)
+    seen = train_x[: recipe.num_evaluated], train_y[: recipe.num_evaluated]
     valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
     num_steps = -(-len(train_x) // config.batch_size)
-    shift = LONG_SHIFT if config.epochs >= LONG_RUN else SHIFT
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
+    average = AveragedModel(model, multi_avg_fn=recipe.update_average, use_buffers=True)
     tested = average.module if config.average else model
+    trained = ranks.parallel(model)
+    if config.compile:
+        trained = torch.compile(trained)
+    training_loss = recipe.training_loss(loss_function)
 
     def evaluated(images, labels, title):
         return evaluate(tested, images, labels, title, loss_function=loss_function)
 
     with this.recording():
-        gallery = Gallery(this, cifar, lambda: torch_training.first_filters(model.conv1))
-        this.restore_torch(model=model, optimizer=optimizer, average=average)
+        gallery = Gallery(this, cifar, lambda: torch_training.first_filters(recipe.first_layer))
+        parts = {"model": model, "average": average, **recipe.optimizers}
+        this.restore_torch(**parts)
+        ranks.follow(this, **parts)
         for epoch in this.epochs(config.epochs):
             for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
                 progress = ((epoch - 1) * num_steps + step) / (config.epochs * num_steps)
-                lr = float(learning_rate(config, progress))
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                batch = torch.from_numpy(batch).to(device)
-                images, labels = train_x[batch], train_y[batch]
-                if config.jitter:
-                    images = jittered(
-                        images, np.random.default_rng([config.seed, epoch, step]), shift
-                    )
-                logits = model(images)
-                loss = loss_function(logits, labels)
-                num_correct = (logits.argmax(dim=1) == labels).sum()
-                this.count(loss.item(), num_correct.item(), len(batch), lr)
-                optimizer.zero_grad()
+                lr = recipe.set_learning_rate(progress)
+                rng = np.random.default_rng([config.seed, epoch, step, ranks.rank()])
+                mine, weight = ranks.share(batch)
+                indices = torch.from_numpy(mine).to(device)
+                labels = train_y[indices]
+                logits = trained(recipe.jittered(train_x[indices], mine, epoch, rng))
+                loss = weight * training_loss(logits, labels)
+                num_correct = (logits.argmax(dim=1) == labels).sum() * (weight > 0)
+                sums = ranks.summed(loss.item() / ranks.size(), num_correct.item())
+                this.count(*sums, len(batch), lr)
+                for optimizer in recipe.optimizers.values():
+                    optimizer.zero_grad()
                 loss.backward()
-                optimizer.step()
+                for optimizer in recipe.optimizers.values():
+                    optimizer.step()
+                ranks.average_statistics(model)
                 average.update_parameters(model)
                 gallery.after_step(epoch, step, num_steps)
             with this.stoppable():
-                train_loss, train_acc = evaluated(train_x, train_y, "training")
+                train_loss, train_acc = evaluated(*seen, "training")
                 result = evaluated(*valid, "validation")
                 row = this.epoch_row(*result)
                 row |= {"train_loss": train_loss, "train_acc": train_acc}
@@ -201,8 +242,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 torch_training.save_model(folder / "model.pt", tested)
                 test_x, test_y = torch_training.on_device(cifar.test_x, cifar.test_y, device)
                 plain = evaluate(model, test_x, test_y, "test, neither average nor views")
-                final = torch_training.Views(tested, VIEW_SHIFTS) if config.views else tested
-                logits = torch_training.predict(final, test_x)
+                views = torch_training.Views(tested, recipe.view_shifts)
+                logits = torch_training.predict(views if config.views else tested, test_x)
                 test_loss = loss_function(logits, test_y.cpu()).item()
                 results = gallery.after_training(logits.numpy(), test_loss)
                 results["test_acc_plain"] = plain.accuracy
@@ -212,7 +253,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    model = runs.one_option(argv, "model", default="lab")
+    config = runs.parse(CONFIGS.get(model, Config), argv, __doc__)
     with runs.one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 

@@ -146,6 +146,13 @@ def parse(config_class, argv, description):
         parser.error(str(error))
 
 
+def one_option(argv, name, default):
+    """The value of one option, to be known before parse is told what the others are."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument(f"--{name}", default=default, dest="value")
+    return parser.parse_known_args(argv)[0].value
+
+
 def _shown(default):
     return " ".join(map(str, default)) if isinstance(default, list) else default
 
@@ -349,7 +356,8 @@ class Run:
     The run draws the batches, shows the progress, keeps the history, saves checkpoints and reacts
     to signals. history: one dict an epoch, with the keys HISTORY_COLUMNS at least. results: what
     results.json holds. position: see Position. is_finished: whether it is resumed and had come to
-    its end.
+    its end. agree: where several processes train together, a function that all of them call after
+    each step, with the number of the signal that they got or None; it tells all the same.
     """
 
     # options that may change on --resume
@@ -362,6 +370,7 @@ class Run:
         self.results = {}
         self.position = Position()
         self.is_finished = False
+        self.agree = None
         self._resuming = resuming
         self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
         self._max_epochs = 0
@@ -561,8 +570,7 @@ class Run:
             yield step + 1, order[step * batch_size : (step + 1) * batch_size]
             at.step = step + 1
             at.seconds = time.perf_counter() - started
-            if self._signum is not None:
-                self._stop()
+            self._stop_if_told()
             if time.monotonic() - self._last_save >= self._checkpoint_seconds:
                 self.save_checkpoint()
         print(
@@ -608,8 +616,7 @@ class Run:
         self.position = Position(epoch=at.epoch + 1, last_loss=at.last_loss, lr=at.lr)
         self.save_checkpoint()
         write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
-        if self._signum is not None:
-            self._stop()
+        self._stop_if_told()
 
     def _progress(self, num_steps, title):
         """The numbers of the steps, shown as they go by: on a terminal a bar, otherwise a plain
@@ -665,6 +672,10 @@ class Run:
         except Diverged:
             self.write_results(status="diverged")
             raise
+        except Exception:
+            with suppress(OSError):
+                self.write_results(status="interrupted")
+            raise
         finally:
             self._recording = False
             for signum, handler in earlier.items():
@@ -672,7 +683,13 @@ class Run:
 
     @contextmanager
     def stoppable(self):
-        """A signal may end the body anywhere: it changes nothing that a checkpoint holds."""
+        """A signal may end the body anywhere: it changes nothing that a checkpoint holds.
+
+        Not so where several processes do it together; they stop after the next step.
+        """
+        if self.agree is not None:
+            yield
+            return
         self._may_stop_here = True
         try:
             if self._signum is not None:
@@ -687,6 +704,12 @@ class Run:
         self._signum = signum
         if self._may_stop_here:
             self._may_stop_here = False
+            self._stop()
+
+    def _stop_if_told(self):
+        if self.agree is not None:
+            self._signum = self.agree(self._signum)
+        if self._signum is not None:
             self._stop()
 
     def _stop(self):

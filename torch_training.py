@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import metrics
+import ranks
 import runs
 
 EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
@@ -23,16 +24,39 @@ class Config(runs.CommonConfig):
     tensorboard: bool = runs.option(False, "log for TensorBoard, too, into tensorboard/")
 
 
+def model_option(default):
+    """The option that chooses between the networks of pytorch_cifar.py."""
+    text = "lab: the lab's network; strong: a stronger one, with options of its own"
+    return runs.option(default, text, choices=("lab", "strong"))
+
+
+@dataclass(kw_only=True)
+class CifarConfig(Config):
+    """What the networks for CIFAR-10 share."""
+
+    dataset: str = runs.option(
+        "auto",
+        "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
+        choices=("auto", "cifar10", "synthetic"),
+    )
+    average: bool = runs.option(True, "test with a moving average of the weights")
+    views: bool = runs.option(True, "test with the mean over shifted and mirrored images")
+    bfloat16: bool = runs.option(True, "multiply in bfloat16, where the device is fast at it")
+    compile: bool = runs.option(False, "compile the network first; meant for long runs on a GPU")
+
+
 def prepare(config):
     """Set and print what the whole run depends on; returns the device.
 
     Raises: runs.RunError if the device that was asked for is absent.
     """
-    torch.set_num_threads(config.threads)
+    device = ranks.join(pick_device(config.device))
+    threads = max(1, config.threads // ranks.on_this_machine())
+    torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True
-    device = pick_device(config.device)
-    print(f"device {device}, {config.threads} thread(s)")
+    processes = f"{ranks.size()} processes, each with " if ranks.size() > 1 else ""
+    print(f"device {device}, {processes}{threads} thread(s)")
     return device
 
 
@@ -75,7 +99,8 @@ def he_normal_(layer, rng):
     values = np.sqrt(2 / fan_in) * rng.standard_normal((len(layer.weight), fan_in))
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(values).reshape(layer.weight.shape))
-        layer.bias.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
 
 
 def first_filters(layer):
@@ -88,9 +113,7 @@ def predict(model, images):
     """The outputs of the model for all images, in evaluation mode. Shape: (N, K), on the CPU."""
     was_training = model.training
     model.eval()
-    logits = []
-    for part in images.split(EVALUATION_BATCH):
-        logits.append(model(part).float().cpu())
+    logits = ranks.in_parts(lambda part: model(part).float().cpu(), images.split(EVALUATION_BATCH))
     model.train(was_training)
     return torch.cat(logits)
 

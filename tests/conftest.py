@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -39,6 +40,14 @@ def data_dir(tmp_path_factory):
     data.generated_digits(folder)
     data.load_cifar10(folder, "synthetic")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cifar(data_dir):
+    """The generated stand-in of CIFAR-10 as a data.Dataset: 60 / 40 / 30 images."""
+    cifar = data.load_cifar10(data_dir, "synthetic", 60)
+    few = {"valid_x": 40, "valid_y": 40, "test_x": 30, "test_y": 30}
+    return dataclasses.replace(cifar, **{k: getattr(cifar, k)[:n] for k, n in few.items()})
 
 
 @pytest.fixture

@@ -31,9 +31,20 @@ ALLOWED = {
     "train_l2reg": {"data", "layers", "plots", "runs", "train"},
     "report": {"metrics", "plots", "runs"},
     "setup_cython": set(),
-    "torch_training": {"metrics", "runs"},
+    "ranks": {"runs"},
+    "torch_training": {"metrics", "ranks", "runs"},
+    "muon": set(),
+    "strong_model": {"muon", "runs", "torch_training"},
     "pytorch_mnist": {"data", "gallery", "plots", "runs", "torch_training"},
-    "pytorch_cifar": {"data", "gallery", "metrics", "runs", "torch_training"},
+    "pytorch_cifar": {
+        "data",
+        "gallery",
+        "metrics",
+        "ranks",
+        "runs",
+        "strong_model",
+        "torch_training",
+    },
     "hinge_bonus": {"data", "plots", "pytorch_cifar", "runs", "torch_training"},
 }
 

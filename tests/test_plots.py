@@ -85,6 +85,11 @@ def test_no_mistakes_and_no_epochs_are_pictures_too(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_curves_of_one_epoch_at_a_rate_just_below_a_power_of_ten(tmp_path):
+    curves = {key: values[:1] for key, values in CURVES.items()}
+    plots.plot_training_progress(tmp_path, {**curves, "lr": [np.nextafter(0.1, 0)]})
+
+
 def test_a_failed_picture_leaves_the_older_one(tmp_path, monkeypatch):
     path = tmp_path / "training_plot.png"
     path.write_text("old")

@@ -1,0 +1,145 @@
+"""One training on many devices: what the processes (ranks) that torchrun starts say to each other.
+
+    torchrun --standalone --nproc-per-node=2 pytorch_cifar.py --model strong
+
+Every rank runs the same program with the same seed, so all draw the same batches, and each takes
+its share of a batch. DistributedDataParallel gives all of them the mean gradient, hence the same
+weights after every step. Rank 0 alone prints, and writes into the run's folder.
+
+Batch normalisation takes mean and variance from a rank's own share; its running statistics are
+averaged after each step. So all that a checkpoint holds is the same on every rank, and one is
+enough. Without torchrun there is one rank, and nothing here does anything.
+"""
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+import runs
+
+
+def join(device):
+    """Meet the other ranks, where torchrun started this process; the device for this rank."""
+    if not distributed.is_torchelastic_launched() or distributed.is_initialized():
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if rank() > 0:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- for the rest of the process
+    return device
+
+
+def size():
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank():
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def on_this_machine():
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if distributed.is_initialized() else 1
+
+
+def parallel(model):
+    """The model, with the gradients of all ranks averaged whenever they are computed."""
+    return DistributedDataParallel(model, broadcast_buffers=False) if size() > 1 else model
+
+
+def share(batch):
+    """This rank's part of an array of indices, and the weight of its mean in the batch's mean.
+
+    Where there are more ranks than images, a rank without one takes the first, with weight 0.
+    """
+    mine = batch[rank() :: size()]
+    return (mine, len(mine) * size() / len(batch)) if len(mine) else (batch[:1], 0.0)
+
+
+def summed(*numbers):
+    """The sums over all ranks."""
+    if size() == 1:
+        return numbers
+    values = torch.tensor(numbers, dtype=torch.float64, device=_device())
+    distributed.all_reduce(values)
+    return values.tolist()
+
+
+def average_statistics(model):
+    """Make the running statistics of batch normalisation those of all ranks."""
+    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    if size() == 1 or not buffers:
+        return
+    values = torch.cat([buffer.flatten() for buffer in buffers])
+    distributed.all_reduce(values)
+    values /= size()
+    for buffer, mean in zip(buffers, values.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(mean.view_as(buffer))
+
+
+def in_parts(function, parts):
+    """[function(part) for part in parts], each rank doing its share of them."""
+    mine = [function(part) for part in parts[rank() :: size()]]
+    if size() == 1:
+        return mine
+    gathered = [None] * size()
+    distributed.all_gather_object(gathered, mine)
+    return [gathered[number % size()][number // size()] for number in range(len(parts))]
+
+
+@contextmanager
+def one_run(folder):
+    """A folder for the run on this rank: the given one on rank 0, else one that is thrown away.
+
+    Raises: runs.RunError when another rank is lost.
+    """
+    if size() == 1:
+        yield folder
+        return
+    try:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield folder if rank() == 0 else Path(elsewhere)
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise runs.RunError(
+            "another process of this run was lost; the same command with --resume goes on from the "
+            f"last checkpoint ({' '.join(str(error).split())[:100]})"
+        ) from error
+    distributed.destroy_process_group()
+
+
+def follow(run, **parts):
+    """Begin on every rank where rank 0 begins, and stop on all when one gets a signal.
+
+    run: a runs.Run; parts: what its checkpoints hold, by name.
+    """
+    if size() == 1:
+        return
+    states = {name: part.state_dict() for name, part in parts.items()}
+    content = [(run.position, run.history, run.results, run.is_finished, states)]
+    distributed.broadcast_object_list(content, src=0)
+    if rank() > 0:
+        run.position, run.history, run.results, run.is_finished, states = content[0]
+        for name, part in parts.items():
+            part.load_state_dict(states[name])
+    run.agree = _agree
+    if not run.history and not run.position.step:
+        run.save_checkpoint()  # where a rank is lost before the next one, this is what is left
+
+
+def _agree(signum):
+    value = torch.tensor(signum or 0, device=_device())
+    distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
+    return value.item() or None
+
+
+def _device():
+    return "cuda" if distributed.get_backend() == "nccl" else "cpu"

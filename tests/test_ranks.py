@@ -1,0 +1,175 @@
+"""Two processes on the CPU, as torchrun starts them, each with one thread, on tiny data."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import ranks
+import runs
+from conftest import ROOT
+
+# what a rank runs: the script, on so little data that an epoch takes no time
+PROGRAM = """
+import dataclasses, os, sys, time
+sys.path.insert(0, {root!r})
+import data, pytorch_cifar, runs
+
+def few(folder, name, size):
+    cifar = load(folder, name, size)
+    few = dict(valid_x=40, valid_y=40, test_x=30, test_y=30)
+    return dataclasses.replace(cifar, **{{k: getattr(cifar, k)[:n] for k, n in few.items()}})
+
+load, data.load_cifar10 = data.load_cifar10, few
+if __name__ == "__main__":
+    {before}
+    pytorch_cifar.main()
+"""
+OPTIONS = ("--dataset", "synthetic", "--train-size", 70, "--epochs", 2, "--threads", 2)
+STRONG = (*OPTIONS, "--model", "strong", "--batch-size", 20)
+# without jitter, and with nothing that looks at a batch as a whole, only roundings differ
+LAB = (*OPTIONS, "--no-jitter", "--batch-size", 23, "--no-bfloat16")
+LOSE_RANK_1 = """
+    set_rate = pytorch_cifar.strong_model.Recipe.set_learning_rate
+    def set_rate_or_die(recipe, progress):
+        if os.environ["RANK"] == "1" and progress > 0.7:
+            os._exit(9)
+        return set_rate(recipe, progress)
+    pytorch_cifar.strong_model.Recipe.set_learning_rate = set_rate_or_die
+"""
+SLOW_STEPS = """
+    count = runs.Run.count
+    runs.Run.count = lambda *args: (time.sleep(0.3), count(*args))
+"""
+
+
+@pytest.fixture(scope="module")
+def start(data_dir, tmp_path_factory):
+    """Start the program on one or two ranks; before: statements that each executes first."""
+    programs = tmp_path_factory.mktemp("programs")
+
+    def start(num_ranks, folder, *options, before="pass"):
+        program = programs / f"program_{len(list(programs.iterdir()))}.py"
+        program.write_text(PROGRAM.format(root=str(ROOT), before=before.strip()))
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [sys.executable, *launcher[: None if num_ranks > 1 else 0], program]
+        env = {**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(folder)}
+        return subprocess.Popen(
+            [*command, *map(str, options)],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """The folder of a run on two ranks that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(start(2, folder, *STRONG))
+    return folder
+
+
+def finish(process, status=0):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == status, err
+    return out, err
+
+
+def history(folder):
+    with (folder / "pytorch_cifar" / "history.csv").open() as file:
+        rows = csv.DictReader(file)
+        return [[float(v) for k, v in row.items() if k != "seconds"] for row in rows]
+
+
+def model(folder):
+    return torch.load(folder / "pytorch_cifar" / "model.pt", weights_only=True)
+
+
+def results(folder):
+    return json.loads((folder / "pytorch_cifar" / "results.json").read_text())
+
+
+def test_two_ranks_train_as_one_does(start, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start(1, one, *LAB))
+    out, _ = finish(start(2, two, *LAB))
+    assert "2 processes, each with 1 thread(s)" in out
+    assert out.count("epoch 2/2: lr") == 1  # rank 0 alone prints
+    np.testing.assert_allclose(history(two), history(one), rtol=1e-4)
+    ours, theirs = model(two), model(one)
+    for name in theirs:
+        assert torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+    assert [path.name for path in two.iterdir()] == ["pytorch_cifar"]
+    assert (results(two)["status"], results(two)["processes"]) == ("finished", 2)
+
+
+def test_a_lost_rank_ends_the_run_and_it_is_resumed_with_the_same_bits(start, whole, tmp_path):
+    _, err = finish(start(2, tmp_path, *STRONG, before=LOSE_RANK_1), status=1)
+    assert "another process of this run was lost; the same command with --resume goes on" in err
+    assert results(tmp_path)["status"] == "interrupted"
+    out, _ = finish(start(2, tmp_path, *STRONG, "--resume"))
+    assert "in epoch 2 after step 0" in out
+    assert history(tmp_path) == history(whole)
+    ours, theirs = model(tmp_path), model(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_signal_stops_all_ranks_after_the_same_step(start, whole, tmp_path):
+    process = start(2, tmp_path, *STRONG, before=SLOW_STEPS)
+    checkpoint = tmp_path / "pytorch_cifar" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert re.search(r"interrupted in epoch \d after step \d", err), err
+    assert "lost" not in err
+    finish(start(2, tmp_path, *STRONG, "--resume"))
+    assert history(tmp_path) == history(whole)
+
+
+def test_one_rank_is_on_its_own(tmp_path):
+    assert (ranks.rank(), ranks.size(), ranks.on_this_machine()) == (0, 1, 1)
+    assert ranks.summed(1.5, 2) == (1.5, 2)
+    assert ranks.in_parts(str, [1, 2, 3]) == ["1", "2", "3"]
+    batch = np.arange(5)
+    assert ranks.share(batch)[0].tolist() == batch.tolist()
+    with ranks.one_run(tmp_path) as folder:
+        assert folder == tmp_path
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 5, 6])
+def test_the_shares_of_a_batch_are_all_of_it_and_their_means_its_mean(num_images, monkeypatch, rng):
+    monkeypatch.setattr(ranks, "size", lambda: 3)
+    batch = rng.permutation(100)[:num_images]
+    values = rng.standard_normal(100)
+    seen, means = [], []
+    for rank in range(3):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        mine, weight = ranks.share(batch)
+        assert len(mine)
+        means.append(weight * values[mine].mean())
+        seen += mine.tolist() if weight else []
+    assert sorted(seen) == sorted(batch)
+    assert np.mean(means) == pytest.approx(values[batch].mean())
+
+
+@pytest.mark.parametrize("error", [runs.RunError("no data"), RuntimeError("a bug")])
+def test_another_error_is_no_lost_rank(error, monkeypatch, tmp_path):
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    with pytest.raises(type(error), match=f"^{error}$"), ranks.one_run(tmp_path):
+        raise error

@@ -1,0 +1,210 @@
+import copy
+import csv
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+import pytorch_cifar
+import runs
+import strong_model
+import torch_training
+from conftest import run_files
+
+
+@pytest.fixture
+def images(rng):
+    return torch.from_numpy(rng.random((40, 3, 32, 32)).astype(np.float32) + 0.1)
+
+
+def settings(**options):
+    off = {"mirror": False, "shift": 0, "cutout": 0}
+    return strong_model.Config(**{**off, **options})
+
+
+def test_shapes_and_number_of_parameters(rng, images):
+    model = strong_model.StrongModel(rng)
+    blocks = sum(9 * (i * o + o * o) + 4 * o for i, o in ((24, 64), (64, 128), (128, 256)))
+    expected = 24 * (12 + 1) + blocks + 10 * (256 + 1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    assert model(images[:3]).shape == (3, 10)
+    assert len(model.filters()) == 6
+    enlarged = strong_model.StrongModel(rng, upsample=True)
+    assert enlarged(images[:3]).shape == (3, 10)
+
+
+def test_an_image_is_classified_alike_whatever_it_is_tested_with(rng, images):
+    model = strong_model.StrongModel(rng)
+    torch.nn.init.normal_(model.head.weight)
+    model(images)
+    alone = torch_training.predict(model, images[:1])
+    assert torch.allclose(alone, torch_training.predict(model, images)[:1], atol=1e-4)
+
+
+def test_bfloat16_changes_the_outputs_by_rounding_only(images):
+    plain, rounded = (
+        strong_model.StrongModel(np.random.default_rng(0), bfloat16) for bfloat16 in (False, True)
+    )
+    for model in (plain, rounded):
+        torch.nn.init.ones_(model.head.weight)
+    ours, theirs = (torch_training.predict(model, images) for model in (rounded, plain))
+    assert ours.dtype == torch.float32
+    assert 0 < (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
+
+
+def test_whitened_pixels_are_uncorrelated_and_of_variance_one(rng):
+    smooth = rng.standard_normal((200, 3, 33, 33)).cumsum(axis=2).cumsum(axis=3) / 20
+    smooth = torch.from_numpy((smooth - smooth.mean()).astype(np.float32))
+    layer = torch.nn.Conv2d(3, 24, 2)
+    strong_model.whiten_(layer, smooth)
+    with torch.no_grad():
+        outputs = layer(smooth).movedim(1, 0).reshape(24, -1).double()
+    covariance = outputs.cov().numpy()
+    variances = covariance.diagonal()
+    assert variances.max() < 1.001
+    assert variances[-12:].max() > 0.99  # the small ones are held back, see 5e-4
+    off_diagonal = covariance[:12, :12] - np.diag(variances[:12])
+    assert np.abs(off_diagonal).max() < 0.01
+    assert torch.equal(layer.weight[:12], -layer.weight[12:])
+
+
+def test_without_jitter_images_stay_as_they_are(rng, images):
+    jittered = strong_model.jittered(images, np.ones(40, bool), rng, settings())
+    assert torch.equal(jittered, images)
+
+
+def test_each_image_is_mirrored_in_every_other_epoch(rng, images):
+    indices = rng.permutation(1000)[:40]
+    train_x = rng.standard_normal((1000, 3, 2, 2)).astype(np.float32)
+    recipe = strong_model.Recipe(settings(mirror=True), train_x, torch.device("cpu"))
+    seen = [recipe.jittered(images, indices, epoch, rng) for epoch in (1, 2, 3)]
+    for n, turned in enumerate(recipe.turned_first[indices]):
+        either_way = images[n].flip(2), images[n]
+        assert torch.equal(seen[0][n], either_way[int(not turned)])
+        assert torch.equal(seen[1][n], either_way[int(turned)])
+    assert torch.equal(seen[2], seen[0])
+    assert 0.4 < recipe.turned_first.mean() < 0.6
+
+
+def test_shifts_are_uniform_and_every_image_stays_in_its_place(rng, images):
+    """In 30 draws, all 49 shifts of an image are found, and images[n] is always the source of n."""
+    counts = np.zeros((7, 7))
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)), "reflect")
+    for _ in range(30):
+        jittered = strong_model.jittered(images, np.ones(40, bool), rng, settings(shift=3)).numpy()
+        for image, source in zip(jittered, padded, strict=True):
+            found = [
+                (dy, dx)
+                for dy in range(7)
+                for dx in range(7)
+                if np.array_equal(image, source[:, dy : dy + 32, dx : dx + 32])
+            ]
+            assert len(found) == 1
+            counts[found[0]] += 1
+    expected = 30 * 40 / 49
+    assert ((counts - expected) ** 2 / expected).sum() < 85  # chi², 48 degrees: 0.1 %
+
+
+def test_a_square_is_cut_out_of_each_image(rng, images):
+    centres = []
+    for _ in range(20):
+        jittered = strong_model.jittered(images, np.ones(40, bool), rng, settings(cutout=6))
+        for image, source in zip(jittered, images, strict=True):
+            hole = (image == 0).all(dim=0)
+            assert torch.equal(image[:, ~hole], source[:, ~hole])
+            rows, columns = torch.nonzero(hole.any(1)).ravel(), torch.nonzero(hole.any(0)).ravel()
+            assert hole.sum() == len(rows) * len(columns)
+            assert 3 <= len(rows) <= 6
+            assert 3 <= len(columns) <= 6
+            centres.append((rows.double().mean(), columns.double().mean()))
+    assert np.mean(centres) == pytest.approx(15.5, abs=0.8)
+    assert np.min(centres) < 3
+    assert np.max(centres) > 28
+
+
+def test_the_average_of_the_weights_takes_the_statistics_with_it(rng, images):
+    model = strong_model.StrongModel(rng)
+    average = AveragedModel(
+        model, multi_avg_fn=strong_model.Recipe.update_average, use_buffers=True
+    )
+    first = copy.deepcopy(model.state_dict())
+    average.update_parameters(model)
+    model(images)
+    with torch.no_grad():
+        model.head.weight += 1
+    average.update_parameters(model)
+    averaged = average.module.state_dict()
+    for name in ("head.weight", "blocks.0.norm1.running_mean"):
+        assert not torch.equal(model.state_dict()[name], first[name])
+        expected = 2 / 11 * first[name] + 9 / 11 * model.state_dict()[name]
+        assert torch.allclose(averaged[name], expected, atol=1e-6)
+
+
+def test_the_learning_rates_rise_and_fall():
+    config = strong_model.Config(lr=0.2, lr_scale=0.5)
+    images = np.random.default_rng(0).standard_normal((50, 3, 32, 32)).astype(np.float32)
+    recipe = strong_model.Recipe(config, images, torch.device("cpu"))
+    rates = [recipe.set_learning_rate(progress) for progress in (0, 0.05, 0.1, 0.55, 1)]
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.05, 0])
+    recipe.set_learning_rate(0.1)
+    groups = [optimizer.param_groups for optimizer in recipe.optimizers.values()]
+    assert [group["lr"] for group, *_ in groups] == [0.1, 0.5 * strong_model.ADAM_RATE]
+    trained = {id(p) for group, *_ in groups for p in group["params"]}
+    assert trained == {id(p) for p in recipe.model.parameters()}
+
+
+def test_every_trick_can_be_switched_off():
+    argv = ["--no-muon", "--no-whiten", "--no-mirror", "--no-average", "--no-views"]
+    argv += ["--no-bfloat16", "--no-channels-last", "--shift", "0", "--cutout", "0"]
+    argv += ["--label-smoothing", "0", "--upsample"]
+    config = runs.parse(strong_model.Config, argv, "words")
+    images = np.random.default_rng(0).standard_normal((50, 3, 32, 32)).astype(np.float32)
+    recipe = strong_model.Recipe(config, images, torch.device("cpu"))
+    assert isinstance(recipe.optimizers["optimizer"], torch.optim.SGD)
+    assert recipe.model.upsample
+    assert recipe.training_loss(max) is max
+    x = torch.from_numpy(images)
+    assert recipe.jittered(x, np.arange(50), 1, np.random.default_rng(0)) is x
+
+
+def test_it_learns_some_images_by_heart_and_leaves_all_files(tiny_cifar, tmp_path):
+    config = settings(save_dir=str(tmp_path), batch_size=10, epochs=8)
+    pytorch_cifar.run(config, tiny_cifar)
+    folder = tmp_path / "pytorch_cifar"
+    assert {path.name for path in folder.iterdir()} == run_files("pt")
+    with (folder / "history.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["train_acc"]) > 0.9
+    saved = torch.load(folder / "model.pt", weights_only=True)
+    strong_model.StrongModel(np.random.default_rng(0)).load_state_dict(saved)
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_a_resumed_run_ends_with_the_same_bits(muon, tiny_cifar, tmp_path, monkeypatch):
+    def train(name, resume=False):
+        config = strong_model.Config(
+            save_dir=str(tmp_path / name), epochs=2, batch_size=25, muon=muon, resume=resume
+        )
+        pytorch_cifar.run(config, tiny_cifar)
+        return torch.load(tmp_path / name / "pytorch_cifar" / "model.pt", weights_only=True)
+
+    def finish_and_stop(run, row):
+        finish_epoch(run, row)
+        raise runs.Interrupted(15, "stopped")
+
+    expected = train("whole")
+    finish_epoch = runs.Run.finish_epoch
+    with monkeypatch.context() as patch, pytest.raises(runs.Interrupted):
+        patch.setattr(runs.Run, "finish_epoch", finish_and_stop)
+        train("stopped")
+    runs.unlock(tmp_path / "stopped" / "pytorch_cifar")
+    resumed = train("stopped", resume=True)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_an_option_of_the_other_network_is_refused_in_one_line(script):
+    done = script("pytorch_cifar.py", "--model", "strong", "--momentum", 0.5)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --momentum" in done.stderr
+    assert done.stderr.count("\n") == 1
