@@ -1,7 +1,7 @@
 """Task 4: a convolutional network on CIFAR-10, and a hard look at what it gets wrong.
 
-    python3 pytorch_cifar.py                                        # a minute on two cores
-    python3 pytorch_cifar.py --epochs 100                           # better, in some more minutes
+    python3 pytorch_cifar.py                                        # some minutes on two cores
+    python3 pytorch_cifar.py --epochs 100                           # better, eight times as long
     python3 pytorch_cifar.py --no-jitter --no-average --no-views    # without the tricks
     python3 pytorch_cifar.py --model strong                         # another network, better
 

@@ -43,9 +43,15 @@ SCRIPTS = {  # in the order of the lab: what their folder must hold when they ha
     "pytorch_cifar": "results.json",
     "hinge_bonus": "comparison.csv",
 }
-SMALL = ["--dataset", "synthetic", "--train-size", "2000", "--epochs", "3", "--batch-size", "20"]
-DEMO_OPTIONS = {script: SMALL for script in SCRIPTS if script != "check_grads"}
-DEMO_OPTIONS["hinge_bonus"] = [*SMALL, "--seeds", "2"]
+DIGITS = ["--dataset", "synthetic", "--train-size", "2000", "--epochs", "3", "--batch-size", "20"]
+SHAPES = ["--dataset", "synthetic", "--train-size", "4000", "--epochs", "4", "--batch-size", "16"]
+DEMO_OPTIONS = {
+    "train": DIGITS,
+    "train_l2reg": DIGITS,
+    "pytorch_mnist": DIGITS,
+    "pytorch_cifar": SHAPES,
+    "hinge_bonus": [*SHAPES, "--seeds", "2", "--no-views"],
+}
 
 
 @dataclass(kw_only=True)

@@ -45,7 +45,8 @@ def test_at_the_start_the_hinge_gradient_is_nine_times_larger():
 
 
 def test_both_losses_several_seeds_a_table_and_a_figure(script, tmp_path):
-    options = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 1, "--seeds", 2)
+    data = ("--dataset", "synthetic", "--train-size", 200)
+    options = (*data, "--epochs", 1, "--seeds", 2, "--no-views")
     done = script("hinge_bonus.py", *options)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "hinge_bonus"

@@ -15,7 +15,7 @@ import runs
 import torch_training
 from conftest import ROOT, run_files
 
-SMALL = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 2, "--threads", 2)
+SMALL = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 2, "--threads", 2, "--no-views")
 
 
 def test_number_of_parameters_and_shapes(rng):
