@@ -19,7 +19,7 @@ help:
 	@echo "make check-grads   compare analytic with numeric gradients"
 	@echo "make summary       sizes, parameters, receptive fields and memory of the network"
 	@echo "make report        run what has not been run, then write the report page, out/report.html"
-	@echo "make demo          the same on small generated data, in two minutes: out/demo/report.html"
+	@echo "make demo          the same on small generated data, in three minutes: out/demo/report.html"
 	@echo "make test          lint and tests"
 	@echo "make test-browser  the report page in Chromium; needs chromium, chromedriver and npm"
 	@echo "make bench         our kernels against PyTorch's: time a step, a layer, memory"
