@@ -74,8 +74,10 @@ def summed(*numbers):
 
 def average_statistics(model):
     """Make the running statistics of batch normalisation those of all ranks."""
+    if size() == 1:
+        return
     buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    if size() == 1 or not buffers:
+    if not buffers:
         return
     values = torch.cat([buffer.flatten() for buffer in buffers])
     distributed.all_reduce(values)

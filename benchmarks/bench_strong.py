@@ -97,7 +97,9 @@ def _all(row, key):
 
 def main(argv=None):
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=formatter, allow_abbrev=False
+    )  # --seed is an option of the script, not short for --seeds
     parser.add_argument("--ablate", action="store_true", help="each trick off in turn")
     parser.add_argument("--processes", action="store_true", help="two processes against one")
     parser.add_argument("--seeds", type=int, default=2, help="seeds without these two [2]")
