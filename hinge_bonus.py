@@ -131,7 +131,7 @@ def compare(folder, columns, cifar):
         row = {"loss": column["name"], "lr": column["lr"], "runs": len(column["runs"])}
         for key, values in accuracies.items():
             row[f"{key}_mean"] = float(np.mean(values))
-            row[f"{key}_deviation"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            row[f"{key}_deviation"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
         for name in cifar.class_names:
             recalls = [done.results["recall"][name] for done in column["runs"]]
             row[f"recall_{name}"] = float(np.mean(recalls))
@@ -146,11 +146,12 @@ def compare(folder, columns, cifar):
     )
     print(f"\n{'loss':14}{'rate':>8}{'validation accuracy':>24}{'test accuracy':>24}")
     for row in rows:
-        cells = "".join(
-            f"{row[f'{key}_mean']:15.2%} ± {row[f'{key}_deviation']:6.2%}"
-            for key in ("valid_acc", "test_acc")
-        )
-        print(f"{row['loss']:14}{row['lr']:8g}{cells}")
+        cells = f"{row['loss']:14}{row['lr']:8g}"
+        for key in ("valid_acc", "test_acc"):
+            deviation = row[f"{key}_deviation"]
+            deviation = "–" if deviation is None else f"{deviation:.2%}"
+            cells += f"{row[f'{key}_mean']:15.2%} ± {deviation:6}"
+        print(cells)
     print(
         f"\n{'recall':14}" + "".join(f"{row['loss']:>15}" for row in rows) + f"{'difference':>12}"
     )

@@ -1,9 +1,11 @@
 import csv
+import json
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
+import data
 import hinge_bonus
 
 
@@ -44,12 +46,12 @@ def test_at_the_start_the_hinge_gradient_is_nine_times_larger():
     assert (hinge[0, 0] / entropy[0, 0]).item() == pytest.approx(10)
 
 
-def test_both_losses_several_seeds_a_table_and_a_figure(script, tmp_path):
-    data = ("--dataset", "synthetic", "--train-size", 200)
-    options = (*data, "--epochs", 1, "--seeds", 2, "--no-views")
-    done = script("hinge_bonus.py", *options)
-    assert done.returncode == 0, done.stderr
-    folder = tmp_path / "out" / "hinge_bonus"
+def test_both_losses_several_seeds_a_table_and_a_figure(tiny_cifar, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "load_cifar10", lambda *_: tiny_cifar)
+    options = ["--save-dir", str(tmp_path), "--epochs", "1", "--seeds", "2", "--threads", "1"]
+    options += ["--no-average", "--no-views"]
+    hinge_bonus.main(options)
+    folder = tmp_path / "hinge_bonus"
     assert sorted(path.name for path in folder.iterdir()) == [
         "comparison.csv",
         "comparison.png",
@@ -61,9 +63,24 @@ def test_both_losses_several_seeds_a_table_and_a_figure(script, tmp_path):
     rows = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
     assert [row["loss"] for row in rows] == ["cross_entropy", "hinge"]
     assert all(row["runs"] == "2" for row in rows)
-    assert all(0 <= float(row["test_acc_mean"]) <= 1 for row in rows)
-    assert np.mean([float(row["test_acc_deviation"]) for row in rows]) > 0
+    for row in rows:
+        names = row["loss"], f"{row['loss']}_seed_1"
+        results = [json.loads((folder / name / "results.json").read_text()) for name in names]
+        first, second = (result["test_acc"] for result in results)
+        assert float(row["test_acc_mean"]) == pytest.approx((first + second) / 2)
+        assert float(row["test_acc_deviation"]) == pytest.approx(abs(first - second) / 2**0.5)
     assert (folder / "hinge" / "worst_20.png").exists()
-    again = script("hinge_bonus.py", *options, "--resume")
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("nothing to resume") == 4
+    hinge_bonus.main([*options, "--resume"])
+    assert capsys.readouterr().out.count("nothing to resume") == 4
+
+
+def test_one_run_has_no_deviation(tiny_cifar, tmp_path, capsys):
+    results = {"test_acc": 0.5, "recall": dict.fromkeys(tiny_cifar.class_names, 0.5)}
+    done = SimpleNamespace(
+        history=[{"epoch": 1, "train_acc": 0.5, "valid_acc": 0.5}], results=results
+    )
+    columns = [{"name": name, "lr": 0.1, "runs": [done]} for name in ("cross_entropy", "hinge")]
+    hinge_bonus.compare(tmp_path, columns, tiny_cifar)
+    rows = list(csv.DictReader((tmp_path / "comparison.csv").read_text().splitlines()))
+    assert [row["test_acc_deviation"] for row in rows] == ["", ""]
+    assert capsys.readouterr().out.count("50.00% ± –") == 4
