@@ -22,18 +22,15 @@ import pytorch_cifar
 import runs
 import torch_training
 
-TUNED_RATES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-TUNING_EPOCHS = 3
-
 
 @dataclass(kw_only=True)
 class Config(pytorch_cifar.Config):
     model: str = runs.option("lab", "the lab's network", choices=("lab",))
     lr: float = runs.option(0.02, "largest learning rate with cross-entropy", minimum=0)
-    hinge_lr: float = runs.option(0.002, "largest learning rate with the hinge loss", minimum=0)
+    hinge_lr: float = runs.option(0.004, "largest learning rate with the hinge loss", minimum=0)
     delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0)
     seeds: int = runs.option(3, "runs with each loss, from --seed on", minimum=1)
-    tune: bool = runs.option(False, "choose both learning rates by short runs first")
+    tune: bool = runs.option(False, "first halve and double both rates as long as that helps")
 
 
 def multiclass_hinge_loss(logits: torch.Tensor, target: torch.Tensor, delta=1.0):
@@ -96,28 +93,35 @@ def run(config, cifar):
 
 
 def tuned(config, cifar, folder, device):
-    """config with the learning rates that did best on the validation images in short runs."""
+    """config with learning rates that did better on the validation images than half and double.
+
+    The runs are as long as the others: short ones would choose too large a rate.
+    """
     rows, best = [], {}
-    for name, (loss_function, _) in loss_functions(config).items():
-        for lr in TUNED_RATES:
-            print(f"\n{name}, learning rate {lr:g}")
-            trial = dataclasses.replace(config, lr=lr, epochs=TUNING_EPOCHS)
-            path = folder / "tuning" / f"{name}_{lr:g}"
-            try:
-                done = pytorch_cifar.train_in_folder(path, trial, cifar, device, loss_function)
-                valid_acc = done.history[-1]["valid_acc"]
-            except runs.Diverged as error:
-                print(error)
-                valid_acc = 0.0
-            rows.append({"loss": name, "lr": lr, "valid_acc": valid_acc})
-        best[name] = max((row for row in rows if row["loss"] == name), key=_valid_acc)["lr"]
+    for name, (loss_function, lr) in loss_functions(config).items():
+        accuracies = {}
+        while best.get(name) != lr:
+            best[name] = lr
+            for rate in (lr / 2, lr, 2 * lr):
+                if rate not in accuracies:
+                    print(f"\n{name}, learning rate {rate:g}")
+                    path = folder / "tuning" / f"{name}_{rate:g}"
+                    trial = dataclasses.replace(config, lr=rate)
+                    accuracies[rate] = valid_acc(path, trial, cifar, device, loss_function)
+            lr = max(accuracies, key=accuracies.get)
+        rows += [{"loss": name, "lr": lr, "valid_acc": accuracies[lr]} for lr in sorted(accuracies)]
     runs.write_table(folder / "tuning.csv", ["loss", "lr", "valid_acc"], rows)
     print(f"\nbest learning rates: {best}")
     return dataclasses.replace(config, lr=best["cross_entropy"], hinge_lr=best["hinge"])
 
 
-def _valid_acc(row):
-    return row["valid_acc"]
+def valid_acc(*run):
+    """The last validation accuracy of a run; 0 if it diverged."""
+    try:
+        return pytorch_cifar.train_in_folder(*run).history[-1]["valid_acc"]
+    except runs.Diverged as error:
+        print(error)
+        return 0.0
 
 
 def compare(folder, columns, cifar):

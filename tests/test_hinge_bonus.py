@@ -2,6 +2,7 @@ import csv
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,3 +85,21 @@ def test_one_run_has_no_deviation(tiny_cifar, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "comparison.csv").read_text().splitlines()))
     assert [row["test_acc_deviation"] for row in rows] == ["", ""]
     assert capsys.readouterr().out.count("50.00% ± –") == 4
+
+
+def test_rates_are_halved_and_doubled_while_that_helps(tiny_cifar, tmp_path, monkeypatch):
+    best = {"cross_entropy": 0.08, "hinge": 0.002}
+
+    def valid_acc(path, trial, *_):
+        return -abs(np.log(trial.lr / best[path.name.rsplit("_", 1)[0]]))
+
+    monkeypatch.setattr(hinge_bonus, "valid_acc", valid_acc)
+    config = hinge_bonus.Config(lr=0.02, hinge_lr=0.002)
+    config = hinge_bonus.tuned(config, tiny_cifar, tmp_path, torch.device("cpu"))
+    assert (config.lr, config.hinge_lr) == (0.08, 0.002)
+    rows = list(csv.DictReader((tmp_path / "tuning.csv").read_text().splitlines()))
+    tried = [(row["loss"], float(row["lr"])) for row in rows]
+    assert tried == [
+        *(("cross_entropy", lr) for lr in (0.01, 0.02, 0.04, 0.08, 0.16)),
+        *(("hinge", lr) for lr in (0.001, 0.002, 0.004)),
+    ]
