@@ -34,10 +34,11 @@ class Gallery:
         names = self.dataset.class_names
         plots.plot_training_progress(self.run.folder, curves, self.dataset.note, names)
 
-    def after_training(self, logits, test_loss):
+    def after_training(self, logits, test_loss, losses=None):
         """Draw and print what the test shows; returns what results.json says of it.
 
-        logits: (N, K), the outputs for the test images; test_loss: their mean loss.
+        logits: (N, K), the outputs for the test images; test_loss: their mean loss; losses: the
+        loss of each of them, cross-entropy if not given.
         """
         folder, dataset = self.run.folder, self.dataset
         names, note = dataset.class_names, dataset.note
@@ -54,7 +55,7 @@ class Gallery:
         ]
         runs.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
         plots.draw_confusion_matrix(folder / "confusion_matrix.png", confusion, names, note)
-        worst = metrics.worst_mistakes(logits, dataset.test_y, names, NUM_WORST)
+        worst = metrics.worst_mistakes(logits, dataset.test_y, names, NUM_WORST, losses)
         runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
         images = dataset.pixels(dataset.test_x[[mistake["index"] for mistake in worst]])
         if worst:

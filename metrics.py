@@ -82,16 +82,19 @@ MISTAKE_COLUMNS = ["index", "true", "loss"] + [
 ]
 
 
-def worst_mistakes(logits, true, class_names, num):
-    """The misclassified examples with the largest cross-entropy loss, the worst one first.
+def worst_mistakes(logits, true, class_names, num, losses=None):
+    """The misclassified examples with the largest loss, the worst one first.
 
-    Shapes: logits (N, K), true (N,). Returns at most num dicts with the keys MISTAKE_COLUMNS: the
-    index of the example, its class, its loss, and the three most probable classes.
+    Shapes: logits (N, K), true (N,), losses (N,), cross-entropy if not given. Returns at most num
+    dicts with the keys MISTAKE_COLUMNS: the index of the example, its class, its loss, and the
+    three most probable classes.
     """
     logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    losses = -log_probs[np.arange(len(true)), true]
+    if losses is None:
+        losses = -log_probs[np.arange(len(true)), true]
+    losses = np.asarray(losses)
     wrong = np.flatnonzero(logits.argmax(axis=1) != true)
     rows = []
     for index in wrong[np.argsort(-losses[wrong], kind="stable")][:num]:

@@ -7,7 +7,8 @@ decomposition, gets there:
 
     X = G / ||G||,  then five times  X <- a X + b (X X^T) X + c (X X^T)² X
 
-With a, b, c as below each singular value of X climbs to between 0.7 and 1.2, which is near enough.
+With a, b, c as below each singular value of X climbs to between 0.68 and 1.21, which is near
+enough; only those that were smaller than 0.0015 stay below.
 Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
 """
 

@@ -94,8 +94,7 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
     rate.step(epochs, data["lr"], where="mid", color="tab:gray", marker="o")
     loss.set(title="Loss", ylim=(0, None))
     accuracy.set(title="Accuracy", ylabel="%")
-    # a schedule that ends at 0, or a perfect run, has no logarithm, and one rate no range for it
-    scale = "log" if 0 < min(data["lr"], default=0) < max(data["lr"]) else "linear"
+    scale = "log" if is_staircase(data["lr"]) else "linear"
     rate.set(title="Learning rate", yscale=scale, xlabel="epoch")
     if "class_acc" in data:
         shares = 100 * np.asarray(data["class_acc"], dtype=float).T
@@ -114,6 +113,13 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
     for axes in (loss, accuracy, rate, error):
         _style_epochs(axes)
     _save(figure, Path(save_dir) / "training_plot.png")
+
+
+def is_staircase(rates):
+    """Whether learning rates go down in steps, which are all seen on a logarithmic axis only; one
+    that falls to nearly 0 is seen best on a linear axis.
+    """
+    return 0 < min(rates, default=0) < max(rates) and 0 in np.diff(rates)
 
 
 def draw_l2_comparison(path, runs, note=""):

@@ -3,7 +3,7 @@
     python3 pytorch_cifar.py                                        # some minutes on two cores
     python3 pytorch_cifar.py --epochs 100                           # better, eight times as long
     python3 pytorch_cifar.py --no-jitter --no-average --no-views    # without the tricks
-    python3 pytorch_cifar.py --model strong                         # another network, better
+    python3 pytorch_cifar.py --model strong                         # another network, stronger
 
 Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of each class, the 20
 worst mistakes, the model.
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import data
 import metrics
@@ -31,7 +30,6 @@ NUM_PARAMETERS = 449_898
 SHIFT, LONG_SHIFT = 2, 4  # pixels that jitter moves an image at most, in a long run
 LONG_RUN = 30  # epochs, from which on more jitter pays
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
-AVERAGE_DECAY = 0.99  # of the moving average of the weights, a step
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
 
@@ -87,7 +85,7 @@ class ConvolutionalModel(nn.Module):
 
 
 def learning_rate(config, progress):
-    """The rate when the share `progress` of all steps is done."""
+    """The rate of the step in which the share `progress` of all training is done."""
     peak = config.lr * config.lr_scale * min(1, progress / WARM_UP)
     left = min(1, (1 - progress) / (1 - WARM_UP))  # from 1 at the end of the warm-up down to 0
     factors = {
@@ -121,7 +119,6 @@ class Recipe:
     """The network of the lab and how it is trained."""
 
     view_shifts = VIEW_SHIFTS
-    update_average = staticmethod(get_ema_multi_avg_fn(AVERAGE_DECAY))
     num_evaluated = None  # training images after each epoch: all
 
     def __init__(self, config, train_x, device):
@@ -142,7 +139,7 @@ class Recipe:
         self.optimizers = {"optimizer": optimizer}
 
     def set_learning_rate(self, progress):
-        """Set and return it; progress: the share of all steps that is done."""
+        """Set and return it; progress: the share of all training that is done."""
         lr = float(learning_rate(self.config, progress))
         for group in self.optimizers["optimizer"].param_groups:
             group["lr"] = lr
@@ -166,7 +163,7 @@ CONFIGS = {"lab": Config, "strong": strong_model.Config}
 
 def run(config, cifar):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
-    device = torch_training.prepare(config)
+    device = torch_training.prepare(config, many=True)
     cifar.announce()
     folder = Path(config.save_dir) / "pytorch_cifar"
     with ranks.one_run(folder) as own_folder:
@@ -186,13 +183,14 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     facts = runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
     facts["multiplied_in"] = "bfloat16" if recipe.bfloat16 else "float32"
     facts["processes"] = ranks.size()
-    this = runs.Run.start(folder, asdict(config), config.resume, **facts)
+    options = asdict(config)  # the schedule depends on how many epochs there are
+    this = runs.Run.start(folder, options, config.resume, fixed=("epochs",), **facts)
     log = torch_training.Log(folder, config.tensorboard)
     train_x, train_y = torch_training.on_device(cifar.train_x, cifar.train_y, device)
     seen = train_x[: recipe.num_evaluated], train_y[: recipe.num_evaluated]
     valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
     num_steps = -(-len(train_x) // config.batch_size)
-    average = AveragedModel(model, multi_avg_fn=recipe.update_average, use_buffers=True)
+    average = torch_training.moving_average(model)
     tested = average.module if config.average else model
     trained = ranks.parallel(model)
     if config.compile:
@@ -209,7 +207,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
         ranks.follow(this, **parts)
         for epoch in this.epochs(config.epochs):
             for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
-                progress = ((epoch - 1) * num_steps + step) / (config.epochs * num_steps)
+                done = (epoch - 1) * num_steps + step - 0.5  # half of this step, so that
+                progress = done / (config.epochs * num_steps)  # its rate is never 0
                 lr = recipe.set_learning_rate(progress)
                 rng = np.random.default_rng([config.seed, epoch, step, ranks.rank()])
                 mine, weight = ranks.share(batch)
@@ -244,8 +243,11 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 plain = evaluate(model, test_x, test_y, "test, neither average nor views")
                 views = torch_training.Views(tested, recipe.view_shifts)
                 logits = torch_training.predict(views if config.views else tested, test_x)
-                test_loss = loss_function(logits, test_y.cpu()).item()
-                results = gallery.after_training(logits.numpy(), test_loss)
+                test_y = test_y.cpu()
+                test_loss = loss_function(logits, test_y).item()
+                images = zip(logits.split(1), test_y.split(1), strict=True)
+                losses = [loss_function(*image).item() for image in images]
+                results = gallery.after_training(logits.numpy(), test_loss, losses)
                 results["test_acc_plain"] = plain.accuracy
             this.finish(**results)
     log.close()

@@ -138,9 +138,13 @@ def compare(config, folder, this, gallery, results, note):
             ]
         with (theirs / "model.npz").open("rb") as file, np.load(file) as arrays:
             filters = arrays["0.conv1.weights"].reshape(-1, 1, 5, 5)
+        known |= json.loads((theirs / "config.json").read_text(encoding="utf-8"))
         test_acc = known["test_acc"]
     except (OSError, ValueError, KeyError) as error:
         print(f"no finished NumPy run with the same λ to compare with: {error}")
+        return
+    if unlike := runs.unlike(known, {**this.results, **asdict(config)}):
+        print(f"no comparison with the NumPy run, which is another one: {'; '.join(unlike)}")
         return
     columns = [
         {"name": "NumPy", "filters": filters, "history": history, "test_acc": test_acc},

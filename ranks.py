@@ -24,12 +24,27 @@ from torch.nn.parallel import DistributedDataParallel
 import runs
 
 
+def are_wanted():
+    """Whether torchrun started this process."""
+    return distributed.is_torchelastic_launched()
+
+
 def join(device):
-    """Meet the other ranks, where torchrun started this process; the device for this rank."""
-    if not distributed.is_torchelastic_launched() or distributed.is_initialized():
+    """Meet the other ranks, where torchrun started this process; the device for this rank.
+
+    Raises: runs.RunError if the ranks cannot have a device each.
+    """
+    if not are_wanted() or distributed.is_initialized():
         return device
+    if device.type == "mps" or (device.type == "cuda" and not distributed.is_nccl_available()):
+        raise runs.RunError(f"processes cannot share a training on {device.type}; --device cpu can")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if number >= there:
+            raise runs.RunError(
+                f"expected a GPU for each process, got {there}; --device cpu can do"
+            )
+        device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if rank() > 0:
@@ -132,7 +147,7 @@ def follow(run, **parts):
         run.position, run.history, run.results, run.is_finished, states = content[0]
         for name, part in parts.items():
             part.load_state_dict(states[name])
-    run.agree = _agree
+    run.agree, run.has_bar = _agree, run.has_bar and rank() == 0
     if not run.history and not run.position.step:
         run.save_checkpoint()  # where a rank is lost before the next one, this is what is left
 

@@ -300,7 +300,7 @@ def task_3(save_dir):
         "weight_decay": weight_decay,
         "rows": rows,
         "tested": [run.test_acc for run in pair] if None not in [r.test_acc for r in pair] else [],
-        "unlike": unlike(*pair) if ours.exists else [],
+        "unlike": runs.unlike(*({**run.config, **run.results} for run in pair)),
         "charts": charts + difference_charts(*histories),
         "frames": [run.frames() for run in pair],
     }
@@ -377,17 +377,6 @@ def facts(records):
     }
 
 
-def unlike(ours, theirs):
-    """What makes a comparison of two runs unfair, as texts: options or data that differ."""
-    pairs = [(key, ours.config, theirs.config) for key in ("epochs", "batch_size", "lr_scale")]
-    pairs += [(key, ours.results, theirs.results) for key in ("provenance", "num_train", "seed")]
-    return [
-        f"{key.replace('_', ' ')} {a[key]} and {b[key]}"
-        for key, a, b in pairs
-        if key in a and key in b and a[key] != b[key]
-    ]
-
-
 def _total(rows, key):
     values = [as_number(row[key]) for row in rows]
     return None if None in values else sum(values)
@@ -422,7 +411,7 @@ def progress_charts(history):
             "Error in %",
             [(name, epochs, _errors(history[f"{part}_acc"])) for part, name in parts.items()],
         ),
-        chart("Learning rate", [("", epochs, history["lr"])]),
+        chart("Learning rate", [("", epochs, history["lr"])], plots.is_staircase(history["lr"])),
     ]
 
 

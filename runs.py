@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import json
+import operator
 import os
 import platform
 import shlex
@@ -52,9 +53,9 @@ class Interrupted(Exception):  # noqa: N818 -- an event, not an error
 # --- options ------------------------------------------------------------------------------------
 
 
-def option(default, help, minimum=None, choices=None):
+def option(default, help, minimum=None, maximum=None, choices=None):
     """A field of a Config: its default, its line in --help, and its bounds."""
-    metadata = {"help": help, "minimum": minimum, "choices": choices}
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -97,19 +98,19 @@ class CommonConfig:
 
     def __post_init__(self):
         for f in fields(self):
-            value, minimum, choices = getattr(self, f.name), *_bounds(f)
-            if minimum is not None and value is not None:
-                for number in value if isinstance(value, list | tuple) else [value]:
-                    if not number >= minimum:  # refuses a nan, too
+            value, choices = getattr(self, f.name), f.metadata.get("choices")
+            for number in value if isinstance(value, list | tuple) else [value]:
+                for bound, words, fits in (
+                    ("minimum", "at least", operator.ge),  # refuses a nan, too
+                    ("maximum", "at most", operator.le),
+                ):
+                    limit = f.metadata.get(bound)
+                    if None not in (limit, number) and not fits(number, limit):
                         raise RunError(
-                            f"{_flag(f)}: expected a number of at least {minimum}, got {number}"
+                            f"{_flag(f)}: expected a number of {words} {limit}, got {number}"
                         )
             if choices and value not in choices:
                 raise RunError(f"{_flag(f)}: expected one of {', '.join(choices)}, got {value!r}")
-
-
-def _bounds(f):
-    return f.metadata.get("minimum"), f.metadata.get("choices")
 
 
 def _flag(f):
@@ -358,10 +359,13 @@ class Run:
     results.json holds. position: see Position. is_finished: whether it is resumed and had come to
     its end. agree: where several processes train together, a function that all of them call after
     each step, with the number of the signal that they got or None; it tells all the same.
+    has_bar: whether a terminal shows a bar.
     """
 
     # options that may change on --resume
     FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs", "checkpoint_minutes")
+    # what decides on the last digits, in results.json
+    ROUNDING_FACTS = ("threads", "processes", "device", "multiplied_in")
     MARKS = ("config.json", "history.csv", "results.json", "checkpoint.npz", "checkpoint.pt")
 
     def __init__(self, folder, options, resuming):
@@ -371,6 +375,7 @@ class Run:
         self.position = Position()
         self.is_finished = False
         self.agree = None
+        self.has_bar = sys.stderr.isatty()
         self._resuming = resuming
         self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
         self._max_epochs = 0
@@ -381,11 +386,12 @@ class Run:
         self._may_stop_here = False
 
     @classmethod
-    def start(cls, folder, options=None, resume=False, **facts):
+    def start(cls, folder, options=None, resume=False, fixed=(), **facts):
         """Begin a run in folder, or go on with the one that is there.
 
         options: the run's options by name, written to config.json; on resume those that matter must
-        be as they were. facts: what results.json says from the start, such as the dataset.
+        be as they were: all but FREE_OPTIONS, and the fixed ones of these. facts: what results.json
+        says from the start, such as the dataset.
         A folder that holds an earlier run is moved aside, to folder.1 and so on. Where there is
         nothing to resume, the run begins.
         Raises: RunError if the folder cannot be written, another process writes into it, or the
@@ -396,7 +402,7 @@ class Run:
             lock(folder)
         resume = resume and (folder / "config.json").exists()
         if resume:
-            cls._check_options(folder, options)
+            cls._check_options(folder, options, fixed)
             cls._check_facts(folder, facts)
         elif any((folder / name).exists() for name in cls.MARKS):
             print(f"the earlier run is kept in {move_aside(folder)}")
@@ -417,19 +423,15 @@ class Run:
         return run
 
     @staticmethod
-    def _check_options(folder, options):
+    def _check_options(folder, options, fixed):
         before = _read_json(folder / "config.json")
         for name, value in options.items():
-            if name not in Run.FREE_OPTIONS and name in before and before[name] != value:
+            matters = name in fixed or name not in Run.FREE_OPTIONS
+            if matters and name in before and before[name] != value:
                 raise RunError(
                     f"cannot resume {folder} with another --{name.replace('_', '-')}: "
                     f"it was {before[name]}, now it is {value}"
                 )
-        if options.get("threads") != before.get("threads"):
-            print(
-                f"warning: {before.get('threads')} threads before, {options.get('threads')} now: "
-                "the last digits may differ from those of an uninterrupted run"
-            )
 
     @staticmethod
     def _check_facts(folder, facts):
@@ -439,6 +441,12 @@ class Run:
                 raise RunError(
                     f"cannot resume {folder} on other data: {name} was {before[name]}, "
                     f"now it is {facts.get(name)}"
+                )
+        for name in Run.ROUNDING_FACTS:
+            if name in before and before[name] != facts.get(name):
+                print(
+                    f"warning: {name.replace('_', ' ')} {before[name]} before, {facts.get(name)} "
+                    "now: the last digits may differ from those of an uninterrupted run"
                 )
 
     def write_results(self, **values):
@@ -630,7 +638,7 @@ class Run:
             num_steps,
             initial=first,
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not self.has_bar,
             unit="step",
         )
         for step in bar:
@@ -834,6 +842,19 @@ def facts(options, dataset, device, *packages):
         "device": device,
         **software(*packages),
     }
+
+
+def unlike(ours, theirs):
+    """What makes a comparison of two runs unfair, as texts: options or data that differ.
+
+    Of each run a mapping with what config.json and results.json say.
+    """
+    keys = ("epochs", "batch_size", "lr_scale", "provenance", "num_train", "seed")
+    return [
+        f"{key.replace('_', ' ')} {ours[key]} and {theirs[key]}"
+        for key in keys
+        if key in ours and key in theirs and ours[key] != theirs[key]
+    ]
 
 
 def software(*packages):

@@ -2,18 +2,21 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import metrics
 import ranks
 import runs
 
 EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
+AVERAGE_DECAY = 0.99  # of the moving average of the weights, a step
 
 
 @dataclass(kw_only=True)
@@ -45,16 +48,22 @@ class CifarConfig(Config):
     compile: bool = runs.option(False, "compile the network first; meant for long runs on a GPU")
 
 
-def prepare(config):
+def prepare(config, many=False):
     """Set and print what the whole run depends on; returns the device.
 
-    Raises: runs.RunError if the device that was asked for is absent.
+    many: whether the script can share its work with other processes, see ranks.
+    Raises: runs.RunError if a device or a package that was asked for is absent.
     """
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise runs.RunError("--tensorboard needs: python3 -m pip install tensorboard")
+    if ranks.are_wanted() and not many:
+        raise runs.RunError("only pytorch_cifar.py runs on several devices; start without torchrun")
     device = ranks.join(pick_device(config.device))
     threads = max(1, config.threads // ranks.on_this_machine())
     torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # else float32 is rounded to 10 bits where CUDA likes
     processes = f"{ranks.size()} processes, each with " if ranks.size() > 1 else ""
     print(f"device {device}, {processes}{threads} thread(s)")
     return device
@@ -184,12 +193,8 @@ class Log:
     def __init__(self, folder, wanted):
         self._writer = None
         if wanted:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise runs.RunError(
-                    "--tensorboard needs: python3 -m pip install tensorboard"
-                ) from None
+            from torch.utils.tensorboard import SummaryWriter
+
             self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def epoch(self, row, filters, confusion):
@@ -210,6 +215,20 @@ class Log:
     def close(self):
         if self._writer is not None:
             self._writer.close()
+
+
+def moving_average(model):
+    """The moving average of a model's parameters and statistics, to be told of each step.
+
+    It begins with a smaller decay, or a short run would end with much of its first weights in it.
+    """
+
+    def update(averages, values, num_averaged):
+        n = int(num_averaged)
+        decay = min(AVERAGE_DECAY, (n + 1) / (n + 10))
+        get_ema_multi_avg_fn(decay)(averages, values, num_averaged)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def save_model(path, model):

@@ -11,6 +11,7 @@ Seconds are those of training; testing is not among them.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 
@@ -41,7 +42,8 @@ def train(name, options, processes=1):
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
         launcher.append(str(processes))
     command = [sys.executable, *launcher, str(runs.HERE / "pytorch_cifar.py"), "--model", "strong"]
-    folder = FOLDER / name.replace(" ", "_").replace(",", "")
+    words = " ".join([name, *options])  # with other options it is another run
+    folder = FOLDER / re.sub(r"[^\w.]+", "_", words)
     print(f"\n{name}: pytorch_cifar.py --model strong {' '.join(options)}", flush=True)
     subprocess.run([*command, *options, "--save-dir", str(folder), "--resume"], check=True)
     results = json.loads((folder / "pytorch_cifar" / "results.json").read_text())
@@ -104,6 +106,8 @@ def main(argv=None):
     parser.add_argument("--processes", action="store_true", help="two processes against one")
     parser.add_argument("--seeds", type=int, default=2, help="seeds without these two [2]")
     options, given = parser.parse_known_args(argv)
+    if "--seed" in given and not (options.ablate or options.processes):
+        parser.error("--seed goes with --ablate or --processes; otherwise --seeds says how many")
     print(side_by_side.machine("numpy", "torch"))
     if options.ablate:
         name, rows = "bench_strong_ablate", ablation(given)

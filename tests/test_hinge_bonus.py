@@ -50,7 +50,7 @@ def test_at_the_start_the_hinge_gradient_is_nine_times_larger():
 def test_both_losses_several_seeds_a_table_and_a_figure(tiny_cifar, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data, "load_cifar10", lambda *_: tiny_cifar)
     options = ["--save-dir", str(tmp_path), "--epochs", "1", "--seeds", "2", "--threads", "1"]
-    options += ["--no-average", "--no-views"]
+    options += ["--device", "cpu", "--no-average", "--no-views"]
     hinge_bonus.main(options)
     folder = tmp_path / "hinge_bonus"
     assert sorted(path.name for path in folder.iterdir()) == [

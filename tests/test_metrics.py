@@ -75,6 +75,8 @@ def test_worst_mistakes_by_hand():
         "true: c, loss 3.2", " 90.0%  a", "  6.0%  b", "  4.0%  c",
     ]  # fmt: skip
     assert len(metrics.worst_mistakes(logits, [1, 2, 2, 0], ["a", "b", "c"], 1)) == 1
+    rows = metrics.worst_mistakes(logits, [1, 2, 2, 0], ["a", "b", "c"], 20, [0.5, 0.3, 9.0, 9.0])
+    assert [(row["index"], row["loss"]) for row in rows] == [(0, 0.5), (1, 0.3)]
 
 
 def test_examples_of_each_cell_are_those_the_model_is_surest_of():

@@ -9,7 +9,7 @@ import muon
 def test_singular_vectors_stay_and_singular_values_become_one(shape, dtype, rng):
     matrix = torch.from_numpy(rng.standard_normal(shape))
     U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
-    result = muon.orthogonalized(matrix.to(dtype), iterations=8).double()
+    result = muon.orthogonalized(matrix.to(dtype)).double()
     inside = U.T @ result @ Vh.T
     assert inside.diagonal().min() > 0.6
     assert inside.diagonal().max() < 1.3

@@ -90,6 +90,20 @@ def test_curves_of_one_epoch_at_a_rate_just_below_a_power_of_ten(tmp_path):
     plots.plot_training_progress(tmp_path, {**curves, "lr": [np.nextafter(0.1, 0)]})
 
 
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([0.1, 0.1, 0.01, 0.01], True),
+        ([0.1, 0.1], False),  # no range
+        ([0.05, 0.1, 0.05, 1e-6], False),  # a ramp
+        ([0.1, 0.1, 0.0], False),  # no logarithm
+        ([], False),
+    ],
+)
+def test_only_steps_of_the_learning_rate_ask_for_a_logarithmic_axis(rates, expected):
+    assert plots.is_staircase(rates) is expected
+
+
 def test_a_failed_picture_leaves_the_older_one(tmp_path, monkeypatch):
     path = tmp_path / "training_plot.png"
     path.write_text("old")

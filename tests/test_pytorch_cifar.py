@@ -15,7 +15,8 @@ import runs
 import torch_training
 from conftest import ROOT, run_files
 
-SMALL = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 2, "--threads", 2, "--no-views")
+SMALL = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 2, "--threads", 2)
+SMALL += ("--device", "cpu", "--no-views")
 
 
 def test_number_of_parameters_and_shapes(rng):
@@ -171,15 +172,16 @@ def test_every_file_of_the_run_folder(whole):
     assert len(results["recall"]) == 10
     assert out.count("generated stand-in") == 2
     rows = history(folder)
-    assert float(rows[-1]["lr"]) == 0  # the rate of the last step
-    assert 0 < float(rows[0]["lr"]) < 0.05
+    last, first = (float(row["lr"]) for row in (rows[-1], rows[0]))  # of an epoch's last step
+    assert 0 < last < first < 0.05
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_run_is_resumed_with_the_same_bits(kill, whole, script, data_dir, tmp_path):
     folder = tmp_path / "out" / "pytorch_cifar"
+    options = (*SMALL, "--checkpoint-minutes", 0)  # after each step
     process = subprocess.Popen(
-        [sys.executable, ROOT / "pytorch_cifar.py", *map(str, SMALL)],
+        [sys.executable, ROOT / "pytorch_cifar.py", *map(str, options)],
         env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(tmp_path / "out")},
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -188,7 +190,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_bits(kill, whole, script, d
     while not (folder / "history.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(kill)
-    process.wait(timeout=60)
+    assert process.wait(timeout=60) != 0
     done = script("pytorch_cifar.py", *SMALL, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same_run(folder, whole[0])
@@ -196,11 +198,17 @@ def test_an_interrupted_run_is_resumed_with_the_same_bits(kill, whole, script, d
 
 def test_a_device_that_is_absent_is_refused_in_one_line(script, tmp_path):
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
-    done = script("pytorch_cifar.py", *SMALL, "--device", absent)
+    done = script("pytorch_cifar.py", *SMALL, "--device", absent)  # the last one counts
     assert done.returncode == 1
     assert f"--device {absent}: this machine, or its PyTorch, has none" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard_that_is_missing_is_said_before_anything_is_moved(monkeypatch):
+    monkeypatch.setattr(torch_training, "find_spec", lambda name: None)
+    with pytest.raises(runs.RunError, match="--tensorboard needs: python3 -m pip install"):
+        torch_training.prepare(pytorch_cifar.Config(tensorboard=True))
 
 
 def test_tricks_can_be_switched_off():

@@ -14,6 +14,7 @@ import train_l2reg
 from conftest import run_files
 
 SMALL = ("--dataset", "synthetic", "--train-size", 300, "--epochs", 2, "--threads", 2)
+ON_CPU = (*SMALL, "--device", "cpu")
 
 
 def test_the_same_network_with_the_same_initial_weights():
@@ -46,7 +47,7 @@ def test_outputs_losses_and_gradients_equal_the_hand_written_ones(rng, digits, w
 
 def test_side_by_side_with_the_numpy_run_of_the_same_weight_decay(script, tmp_path):
     assert script("train_l2reg.py", *SMALL, "--weight-decay", 0.01).returncode == 0
-    done = script("pytorch_mnist.py", *SMALL)
+    done = script("pytorch_mnist.py", *ON_CPU)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "pytorch_mnist"
     assert {path.name for path in folder.iterdir()} == run_files(
@@ -57,7 +58,7 @@ def test_side_by_side_with_the_numpy_run_of_the_same_weight_decay(script, tmp_pa
     for row in rows:
         for key in ("train_loss", "valid_loss"):
             assert float(row[f"numpy_{key}"]) == pytest.approx(
-                float(row[f"pytorch_{key}"]), abs=0.2
+                float(row[f"pytorch_{key}"]), abs=1e-3
             )
     assert imread(folder / "comparison.png").ndim == 3
     weights = torch.load(folder / "model.pt", weights_only=True)
@@ -66,10 +67,15 @@ def test_side_by_side_with_the_numpy_run_of_the_same_weight_decay(script, tmp_pa
     assert (results["status"], results["device"]) == ("finished", "cpu")
 
 
-def test_without_a_numpy_run_it_says_so(script, tmp_path):
-    done = script("pytorch_mnist.py", *SMALL, "--weight-decay", 0, "--epochs", 1)
+def test_without_a_numpy_run_or_beside_another_one_it_says_so(script, tmp_path):
+    options = (*ON_CPU, "--weight-decay", 0, "--epochs", 1)
+    done = script("pytorch_mnist.py", *options)
     assert done.returncode == 0, done.stderr
     assert "no finished NumPy run with the same λ" in done.stdout
+    assert script("train.py", *SMALL, "--epochs", 1, "--seed", 1).returncode == 0
+    done = script("pytorch_mnist.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert "no comparison with the NumPy run, which is another one: seed 1 and 0" in done.stdout
     assert not (tmp_path / "out" / "pytorch_mnist" / "comparison.png").exists()
 
 

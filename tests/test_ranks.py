@@ -16,6 +16,7 @@ import torch
 
 import ranks
 import runs
+import torch_training
 from conftest import ROOT
 
 # what a rank runs: the script, on data that is read in no time
@@ -33,7 +34,7 @@ if __name__ == "__main__":
     {before}
     pytorch_cifar.main()
 """
-OPTIONS = ("--epochs", 2, "--threads", 2)
+OPTIONS = ("--epochs", 2, "--threads", 2, "--device", "cpu")
 STRONG = (*OPTIONS, "--model", "strong", "--batch-size", 25)
 # without jitter, and with nothing that looks at a batch as a whole, only roundings differ
 LAB = (*OPTIONS, "--no-jitter", "--batch-size", 23, "--no-bfloat16")
@@ -153,6 +154,28 @@ def test_one_rank_is_on_its_own(tmp_path):
     assert ranks.share(batch)[0].tolist() == batch.tolist()
     with ranks.one_run(tmp_path) as folder:
         assert folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("mps", "processes cannot share a training on mps; --device cpu can"),
+        ("cuda", "expected a GPU for each process, got 1; --device cpu can do"),
+    ],
+)
+def test_devices_that_ranks_cannot_share_are_refused(device, message, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(ranks.distributed, "is_nccl_available", lambda: True)
+    with pytest.raises(runs.RunError, match=message):
+        ranks.join(torch.device(device))
+
+
+def test_another_script_refuses_to_run_under_torchrun(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    with pytest.raises(runs.RunError, match=r"only pytorch_cifar\.py runs on several devices"):
+        torch_training.prepare(torch_training.Config())
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 5, 6])

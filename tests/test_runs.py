@@ -168,12 +168,24 @@ def test_resume_after_a_kill_before_the_first_checkpoint(tmp_path):
 def test_resume_refuses_other_options_and_data_by_name(tmp_path):
     options = {"seed": 1, "epochs": 2, "threads": 1}
     runs.Run.start(tmp_path / "run", options, dataset="mnist", provenance="official")
+    with pytest.raises(runs.RunError, match="another --epochs: it was 2, now it is 3"):
+        runs.Run.start(tmp_path / "run", {**options, "epochs": 3}, True, fixed=("epochs",))
     with pytest.raises(runs.RunError, match="another --seed: it was 1, now it is 2"):
         runs.Run.start(tmp_path / "run", {**options, "seed": 2}, resume=True)
     with pytest.raises(runs.RunError, match="provenance was official, now it is generated"):
         runs.Run.start(tmp_path / "run", options, True, dataset="mnist", provenance="generated")
     more = {**options, "epochs": 3}
     runs.Run.start(tmp_path / "run", more, True, dataset="mnist", provenance="official")
+
+
+def test_resume_warns_where_the_last_digits_may_differ(tmp_path, capsys):
+    facts = {"dataset": "mnist", "threads": 2, "multiplied_in": "bfloat16"}
+    runs.Run.start(tmp_path / "run", {}, **facts)
+    runs.Run.start(tmp_path / "run", {}, True, **facts)
+    assert "warning" not in capsys.readouterr().out
+    runs.Run.start(tmp_path / "run", {}, True, **{**facts, "multiplied_in": "float32"})
+    out = capsys.readouterr().out
+    assert "warning: multiplied in bfloat16 before, float32 now: the last digits may" in out
 
 
 def test_a_finished_run_says_so(tmp_path, capsys):

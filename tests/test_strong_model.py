@@ -4,7 +4,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 import pytorch_cifar
 import runs
@@ -19,7 +18,7 @@ def images(rng):
 
 
 def settings(**options):
-    off = {"mirror": False, "shift": 0, "cutout": 0}
+    off = {"device": "cpu", "mirror": False, "shift": 0, "cutout": 0}
     return strong_model.Config(**{**off, **options})
 
 
@@ -125,9 +124,7 @@ def test_a_square_is_cut_out_of_each_image(rng, images):
 
 def test_the_average_of_the_weights_takes_the_statistics_with_it(rng, images):
     model = strong_model.StrongModel(rng)
-    average = AveragedModel(
-        model, multi_avg_fn=strong_model.Recipe.update_average, use_buffers=True
-    )
+    average = torch_training.moving_average(model)
     first = copy.deepcopy(model.state_dict())
     average.update_parameters(model)
     model(images)
@@ -183,7 +180,9 @@ def test_it_learns_some_images_by_heart_and_leaves_all_files(tiny_cifar, tmp_pat
 def test_a_resumed_run_ends_with_the_same_bits(tiny_cifar, tmp_path, monkeypatch):
     def train(name, resume=False):
         save_dir = str(tmp_path / name)
-        config = strong_model.Config(save_dir=save_dir, epochs=2, batch_size=25, resume=resume)
+        config = strong_model.Config(
+            device="cpu", save_dir=save_dir, epochs=2, batch_size=25, resume=resume
+        )
         pytorch_cifar.run(config, tiny_cifar)
         return torch.load(tmp_path / name / "pytorch_cifar" / "model.pt", weights_only=True)
 
@@ -199,6 +198,26 @@ def test_a_resumed_run_ends_with_the_same_bits(tiny_cifar, tmp_path, monkeypatch
     runs.unlock(tmp_path / "stopped" / "pytorch_cifar")
     resumed = train("stopped", resume=True)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("name", "value"), [("shift", 32), ("label_smoothing", 2)])
+def test_options_beyond_what_makes_sense_are_refused(name, value):
+    with pytest.raises(runs.RunError, match="expected a number of at most"):
+        strong_model.Config(**{name: value})
+
+
+def test_layouts_differ_by_rounding_only(images):
+    ours, theirs = (
+        strong_model.StrongModel(np.random.default_rng(0), layout=layout)
+        for layout in (torch.channels_last, torch.contiguous_format)
+    )
+    shapes = []
+    theirs.blocks[0].register_forward_hook(lambda block, given, h: shapes.append(h.stride()))
+    for model in (ours, theirs):
+        torch.nn.init.ones_(model.head.weight)
+    x = images.contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(ours(x), theirs(x), rtol=1e-3, atol=1e-3)
+    assert shapes[0][3] == 1  # a row's pixels are neighbours, whatever the images were like
 
 
 def test_an_option_of_the_other_network_is_refused_in_one_line(script):
