@@ -228,7 +228,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 average.update_parameters(model)
                 gallery.after_step(epoch, step, num_steps)
             with this.stoppable():
-                train_loss, train_acc = evaluated(*seen, "training")
+                train_loss, train_acc = evaluated(*seen, f"training, {len(seen[0]):,} images")
                 result = evaluated(*valid, "validation")
                 row = this.epoch_row(*result)
                 row |= {"train_loss": train_loss, "train_acc": train_acc}
