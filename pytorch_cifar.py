@@ -240,7 +240,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
             with this.stoppable():
                 torch_training.save_model(folder / "model.pt", tested)
                 test_x, test_y = torch_training.on_device(cifar.test_x, cifar.test_y, device)
-                plain = evaluate(model, test_x, test_y, "test, neither average nor views")
+                title = "test, neither average nor views"
+                plain = evaluate(model, test_x, test_y, title, loss_function=loss_function)
                 views = torch_training.Views(tested, recipe.view_shifts)
                 logits = torch_training.predict(views if config.views else tested, test_x)
                 test_y = test_y.cpu()
