@@ -27,7 +27,7 @@ import torch_training
 class Config(pytorch_cifar.Config):
     model: str = runs.option("lab", "the lab's network", choices=("lab",))
     lr: float = runs.option(0.02, "largest learning rate with cross-entropy", minimum=0)
-    hinge_lr: float = runs.option(0.004, "largest learning rate with the hinge loss", minimum=0)
+    hinge_lr: float = runs.option(0.008, "largest learning rate with the hinge loss", minimum=0)
     delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0)
     seeds: int = runs.option(3, "runs with each loss, from --seed on", minimum=1)
     tune: bool = runs.option(False, "first halve and double both rates as long as that helps")
