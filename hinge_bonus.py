@@ -5,7 +5,13 @@
     python3 hinge_bonus.py --tune         # first choose the learning rates on validation data
 
 The hinge loss sums over nine wrong classes, so that at the start its gradient is ten times that of
-cross-entropy: each loss has a learning rate of its own.
+cross-entropy: each loss has a learning rate of its own. The defaults are those that --tune chose,
+with seed 0 and the JPEG-compressed copy of CIFAR-10 that the README speaks of:
+
+    cross-entropy   rate                  0.01    0.02    0.04
+                    validation accuracy  77.04   78.22   77.40 %
+    hinge           rate                 0.002   0.004   0.008   0.016
+                    validation accuracy  73.60   74.56   74.72   71.42 %
 """
 
 import dataclasses
