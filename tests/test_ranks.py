@@ -105,6 +105,12 @@ def results(folder):
     return json.loads((folder / "pytorch_cifar" / "results.json").read_text())
 
 
+def assert_same_run(folder, other):
+    assert history(folder) == history(other)
+    ours, theirs = model(folder), model(other)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_two_ranks_train_as_one_does(start, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(1, one, *LAB))
@@ -125,9 +131,7 @@ def test_a_lost_rank_ends_the_run_and_it_is_resumed_with_the_same_bits(start, wh
     assert results(tmp_path)["status"] == "interrupted"
     out, _ = finish(start(2, tmp_path, *STRONG, "--resume"))
     assert "in epoch 2 after step 0" in out
-    assert history(tmp_path) == history(whole)
-    ours, theirs = model(tmp_path), model(whole)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert_same_run(tmp_path, whole)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -143,7 +147,7 @@ def test_a_signal_stops_all_ranks_after_the_same_step(start, whole, tmp_path):
     assert re.search(r"interrupted in epoch \d after step \d", err), err
     assert "lost" not in err
     finish(start(2, tmp_path, *STRONG, "--resume"))
-    assert history(tmp_path) == history(whole)
+    assert_same_run(tmp_path, whole)
 
 
 def test_one_rank_is_on_its_own(tmp_path):
