@@ -3,7 +3,7 @@
     python3 pytorch_cifar.py                                        # some minutes on two cores
     python3 pytorch_cifar.py --epochs 100                           # better, eight times as long
     python3 pytorch_cifar.py --no-jitter --no-average --no-views    # without the tricks
-    python3 pytorch_cifar.py --model strong                         # another network, stronger
+    python3 pytorch_cifar.py --model strong                         # a larger network
 
 Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of each class, the 20
 worst mistakes, the model.

@@ -300,7 +300,7 @@ def task_3(save_dir):
         "weight_decay": weight_decay,
         "rows": rows,
         "tested": [run.test_acc for run in pair] if None not in [r.test_acc for r in pair] else [],
-        "unlike": runs.unlike(*({**run.config, **run.results} for run in pair)),
+        "unlike": runs.unlike(*({**run.results, **run.config} for run in pair)),
         "charts": charts + difference_charts(*histories),
         "frames": [run.frames() for run in pair],
     }
