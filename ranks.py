@@ -66,7 +66,11 @@ def on_this_machine():
 
 def parallel(model):
     """The model, with the gradients of all ranks averaged whenever they are computed."""
-    return DistributedDataParallel(model, broadcast_buffers=False) if size() > 1 else model
+    if size() == 1:
+        return model
+    model = DistributedDataParallel(model)
+    model.broadcast_buffers = False  # average_statistics does it; as an argument it is deprecated
+    return model
 
 
 def share(batch):
