@@ -32,7 +32,7 @@ WHITENING_IMAGES = 2_000  # from which they are computed
 UPSAMPLED = 48  # pixels of an image's sides
 WARM_UP = 0.1  # share of the steps in which the learning rates rise
 ADAM_RATE = 0.005  # largest one, of everything that is not a filter
-SGD_RATE = 0.1  # largest one, of the filters without Muon
+SGD_RATE = 1.5  # largest one, of the filters without Muon
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25}
 

@@ -92,7 +92,7 @@ def draw(rows):
         axes.bar_label(axes.barh(names, values, color="tab:purple"), fmt="%+.1f", padding=3)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_title(f"{title} (all tricks: {_all(rows[0], key)})", fontsize=10)
-        axes.margins(x=0.2)
+        axes.margins(x=0.3)
     columns[0].invert_yaxis()
     figure.savefig(side_by_side.OUT / "bench_strong_ablate.png", dpi=100)
     print(f"the picture is in {side_by_side.OUT / 'bench_strong_ablate.png'}")
