@@ -18,8 +18,6 @@ import sys
 import side_by_side
 from side_by_side import np, runs
 
-import torch_training
-
 FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
     "all of them": [],
@@ -52,25 +50,28 @@ def train(name, options, processes=1):
     return {
         "name": name,
         "options": " ".join(options),
+        "multiplied_in": results["multiplied_in"],
         "test_acc": results["test_acc"],
         "test_acc_plain": results["test_acc_plain"],
         "seconds": results["seconds"],
     }
 
 
-def seeds(given, numbers):
+def seeds(given, num_seeds):
     """The same with several seeds, and the mean."""
-    rows = [train(f"seed {seed}", [*given, "--seed", str(seed)]) for seed in numbers]
-    means = {key: np.mean([row[key] for row in rows]) for key in list(rows[0])[2:]}
-    return [*rows, {"name": "mean", "options": "", **means}]
+    rows = [train(f"seed {seed}", [*given, "--seed", str(seed)]) for seed in range(num_seeds)]
+    numbers = "test_acc", "test_acc_plain", "seconds"
+    means = {key: np.mean([row[key] for row in rows]) for key in numbers}
+    return [*rows, {**rows[0], "name": "mean", "options": " ".join(given), **means}]
 
 
 def ablation(given):
     """One run with all tricks, and one without each; points and seconds that it is worth."""
-    tricks = dict(ABLATIONS)
-    if not torch_training.has_fast_bfloat16(torch_training.pick_device("auto")):
-        del tricks["float32"]  # it is what all runs multiply in
-    rows = [train(name, [*options, *given]) for name, options in tricks.items()]
+    rows = []
+    for name, options in ABLATIONS.items():
+        if name == "float32" and rows[0]["multiplied_in"] == name:
+            continue  # all runs do so on this device
+        rows.append(train(name, [*options, *given]))
     for row in rows:
         row["points"] = 100 * (row["test_acc"] - rows[0]["test_acc"])
         row["more_seconds"] = row["seconds"] - rows[0]["seconds"]
@@ -120,7 +121,7 @@ def main(argv=None):
         name = "bench_strong_processes"
         rows = [train(f"processes {count}", given, count) for count in (1, 2)]
     else:
-        name, rows = "bench_strong", seeds(given, range(options.seeds))
+        name, rows = "bench_strong", seeds(given, options.seeds)
     print(f"\n{'':20}{'test accuracy':>15}{'plain':>10}{'seconds':>10}")
     for row in rows:
         cells = f"{row['test_acc']:15.2%}{row['test_acc_plain']:10.2%}{row['seconds']:10.0f}"
