@@ -52,8 +52,9 @@ report: $(EXTENSION)
 demo: $(EXTENSION)
 	$(PY) report.py --demo $(ARGS)
 
+# a process a core, whose threads must not spin while they wait: that would slow down the others
 test: lint
-	$(PY) -m pytest $(ARGS)
+	OMP_WAIT_POLICY=passive $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 # axe-core, which checks accessibility, is fetched for the tests only
 test-browser: $(EXTENSION) .venv/installed-dev
