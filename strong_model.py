@@ -6,7 +6,7 @@
 
     whiten      24 filters of 2x2 that make neighbouring pixels uncorrelated, gelu
     block 1     conv 64, maxpool 2, normalise, gelu, conv 64, normalise, gelu
-    block 2     the same with 128 filters
+    block 2     the same with 256 filters
     block 3     the same with 256 filters
     head        maximum over the image, fc 10
 
@@ -26,7 +26,8 @@ import runs
 import torch_training
 from muon import Muon
 
-WIDTHS = 64, 128, 256  # filters of the blocks
+WIDTHS = 64, 256, 256  # filters of the blocks
+NARROW_WIDTHS = 64, 128, 256
 WHITENING_SIZE = 2  # pixels of the first filters' sides
 WHITENING_IMAGES = 2_000  # from which they are computed
 UPSAMPLED = 48  # pixels of an image's sides
@@ -40,18 +41,21 @@ VIEW_SHIFTS = {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25}
 @dataclass(kw_only=True)
 class Config(torch_training.CifarConfig):
     model: str = torch_training.model_option("strong")
-    epochs: int = runs.option(20, "passes over the training images", minimum=1)
+    epochs: int = runs.option(9, "passes over the training images", minimum=1)
     batch_size: int = runs.option(500, "images in a step", minimum=1)
     lr: float = runs.option(0.12, "largest learning rate of the filters, for Muon", minimum=0)
+    wide: bool = runs.option(
+        True, f"{WIDTHS[1]} filters in block 2; else {NARROW_WIDTHS[1]}, for half the arithmetic"
+    )
     whiten: bool = runs.option(True, "begin with filters that make the pixels uncorrelated")
     muon: bool = runs.option(True, "move the filters by Muon; else by SGD")
     mirror: bool = runs.option(True, "mirror each image in every other epoch")
     shift: int = runs.option(
-        3, "pixels that images are shifted by at most; 0: none", minimum=0, maximum=31
+        2, "pixels that images are shifted by at most; 0: none", minimum=0, maximum=31
     )
-    cutout: int = runs.option(6, "side of a square that is cut out of images; 0: none", minimum=0)
+    cutout: int = runs.option(0, "side of a square that is cut out of images; 0: none", minimum=0)
     label_smoothing: float = runs.option(
-        0.1, "share of the label that all classes get alike", minimum=0, maximum=1
+        0.2, "share of the label that all classes get alike", minimum=0, maximum=1
     )
     upsample: bool = runs.option(False, f"enlarge the images to {UPSAMPLED} x {UPSAMPLED} pixels")
     channels_last: bool = runs.option(True, "keep the channels of a pixel together in memory")
@@ -80,17 +84,19 @@ class StrongModel(nn.Module):
     """The network of the head of this file. Shapes: (N, 3, H, W) -> (N, 10) of float32.
 
     rng: a NumPy generator for the initial weights. bfloat16: convolutions and products in that
-    type; upsample: enlarge the images first; layout: how images and filters lie in memory.
+    type; upsample: enlarge the images first; layout: how images and filters lie in memory; widths:
+    filters of the blocks.
     """
 
-    def __init__(self, rng, bfloat16=False, upsample=False, layout=torch.channels_last):
+    def __init__(
+        self, rng, bfloat16=False, upsample=False, layout=torch.channels_last, widths=WIDTHS
+    ):
         super().__init__()
         self.bfloat16, self.upsample, self.layout = bfloat16, upsample, layout
         num_filters = 2 * 3 * WHITENING_SIZE**2
         self.whiten = nn.Conv2d(3, num_filters, WHITENING_SIZE)
-        inputs = num_filters, *WIDTHS
-        self.blocks = nn.Sequential(*map(Block, inputs, WIDTHS))
-        self.head = nn.Linear(WIDTHS[-1], 10)
+        self.blocks = nn.Sequential(*map(Block, (num_filters, *widths), widths))
+        self.head = nn.Linear(widths[-1], 10)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 torch_training.he_normal_(layer, rng)
@@ -185,7 +191,8 @@ class Recipe:
         self.bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         rng = np.random.default_rng(config.seed)
-        model = StrongModel(rng, self.bfloat16, config.upsample, layout)
+        widths = WIDTHS if config.wide else NARROW_WIDTHS
+        model = StrongModel(rng, self.bfloat16, config.upsample, layout, widths)
         if config.whiten:
             whiten_(model.whiten, torch.from_numpy(train_x[:WHITENING_IMAGES]))
         self.model = model.to(device)

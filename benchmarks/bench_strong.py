@@ -21,11 +21,12 @@ from side_by_side import np, runs
 FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
     "all of them": [],
+    "narrower": ["--no-wide"],
     "no whitening": ["--no-whiten"],
     "SGD, not Muon": ["--no-muon"],
     "no mirroring": ["--no-mirror"],
     "no shifting": ["--shift", "0"],
-    "no cutout": ["--cutout", "0"],
+    "cutout": ["--cutout", "6"],
     "no label smoothing": ["--label-smoothing", "0"],
     "no averaging": ["--no-average"],
     "no views": ["--no-views"],
@@ -71,7 +72,7 @@ def ablation(given):
     for name, options in ABLATIONS.items():
         if name == "float32" and rows[0]["multiplied_in"] == name:
             continue  # all runs do so on this device
-        rows.append(train(name, [*options, *given]))
+        rows.append(train(name, [*given, *options]))
     for row in rows:
         row["points"] = 100 * (row["test_acc"] - rows[0]["test_acc"])
         row["more_seconds"] = row["seconds"] - rows[0]["seconds"]

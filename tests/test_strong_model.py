@@ -24,7 +24,7 @@ def settings(**options):
 
 def test_shapes_and_number_of_parameters(rng, images):
     model = strong_model.StrongModel(rng)
-    blocks = sum(9 * (i * o + o * o) + 4 * o for i, o in ((24, 64), (64, 128), (128, 256)))
+    blocks = sum(9 * (i * o + o * o) + 4 * o for i, o in ((24, 64), (64, 256), (256, 256)))
     expected = 24 * (12 + 1) + blocks + 10 * (256 + 1)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
     assert model(images[:3]).shape == (3, 10)
@@ -154,12 +154,13 @@ def test_the_learning_rates_rise_and_fall():
 def test_every_trick_can_be_switched_off():
     argv = ["--no-muon", "--no-whiten", "--no-mirror", "--no-average", "--no-views"]
     argv += ["--no-bfloat16", "--no-channels-last", "--shift", "0", "--cutout", "0"]
-    argv += ["--label-smoothing", "0", "--upsample"]
+    argv += ["--label-smoothing", "0", "--upsample", "--no-wide"]
     config = runs.parse(strong_model.Config, argv, "words")
     images = np.random.default_rng(0).standard_normal((50, 3, 32, 32)).astype(np.float32)
     recipe = strong_model.Recipe(config, images, torch.device("cpu"))
     assert isinstance(recipe.optimizers["optimizer"], torch.optim.SGD)
     assert recipe.model.upsample
+    assert recipe.model.blocks[1].conv1.weight.shape[:2] == (128, 64)
     assert recipe.training_loss(max) is max
     x = torch.from_numpy(images)
     assert recipe.jittered(x, np.arange(50), 1, np.random.default_rng(0)) is x
@@ -181,7 +182,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tiny_cifar, tmp_path, monkeypatch
     def train(name, resume=False):
         save_dir = str(tmp_path / name)
         config = strong_model.Config(
-            device="cpu", save_dir=save_dir, epochs=2, batch_size=25, resume=resume
+            device="cpu", save_dir=save_dir, epochs=2, batch_size=25, cutout=6, resume=resume
         )
         pytorch_cifar.run(config, tiny_cifar)
         return torch.load(tmp_path / name / "pytorch_cifar" / "model.pt", weights_only=True)
