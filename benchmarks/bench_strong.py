@@ -18,6 +18,8 @@ import sys
 import side_by_side
 from side_by_side import np, runs
 
+import strong_model
+
 FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
     "all of them": [],
@@ -26,6 +28,7 @@ ABLATIONS = {
     "SGD, not Muon": ["--no-muon"],
     "no mirroring": ["--no-mirror"],
     "no shifting": ["--shift", "0"],
+    "no cutout": ["--cutout", "0"],
     "cutout": ["--cutout", "6"],
     "no label smoothing": ["--label-smoothing", "0"],
     "no averaging": ["--no-average"],
@@ -68,8 +71,14 @@ def seeds(given, num_seeds):
 
 def ablation(given):
     """One run with all tricks, and one without each; points and seconds that it is worth."""
+
+    def settings(options):
+        return runs.parse(strong_model.Config, [*given, *options], __doc__)
+
     rows = []
     for name, options in ABLATIONS.items():
+        if rows and settings(options) == settings([]):
+            continue  # it would be the first run again
         if name == "float32" and rows[0]["multiplied_in"] == name:
             continue  # all runs do so on this device
         rows.append(train(name, [*given, *options]))
