@@ -144,6 +144,7 @@ def follow(run, **parts):
     """
     if size() == 1:
         return
+    run.agree, run.has_bar = _agree, run.has_bar and rank() == 0
     states = {name: part.state_dict() for name, part in parts.items()}
     content = [(run.position, run.history, run.results, run.is_finished, states)]
     distributed.broadcast_object_list(content, src=0)
@@ -151,7 +152,6 @@ def follow(run, **parts):
         run.position, run.history, run.results, run.is_finished, states = content[0]
         for name, part in parts.items():
             part.load_state_dict(states[name])
-    run.agree, run.has_bar = _agree, run.has_bar and rank() == 0
     if not run.history and not run.position.step:
         run.save_checkpoint()  # where a rank is lost before the next one, this is what is left
 

@@ -686,7 +686,9 @@ class Run:
             raise
         finally:
             self._recording = False
-            for signum, handler in earlier.items():
+            # several processes keep theirs: when one is lost, torchrun sends SIGTERM to the others,
+            # which have yet to say why they end
+            for signum, handler in earlier.items() if self.agree is None else ():
                 signal.signal(signum, handler)
 
     @contextmanager

@@ -21,7 +21,7 @@ from conftest import ROOT
 
 # what a rank runs: the script, on data that is read in no time
 PROGRAM = """
-import os, pickle, sys, time
+import os, pickle, sys, tempfile, time
 sys.path.insert(0, {root!r})
 import data, pytorch_cifar, runs
 
@@ -45,6 +45,9 @@ LOSE_RANK_1 = """
             os._exit(9)
         return set_rate(recipe, progress)
     pytorch_cifar.strong_model.Recipe.set_learning_rate = set_rate_or_die
+    # rank 0 has not said anything yet when torchrun wants to end it, too
+    clean_up = tempfile.TemporaryDirectory.cleanup
+    tempfile.TemporaryDirectory.cleanup = lambda self: (time.sleep(2), clean_up(self))
 """
 SLOW_STEPS = """
     count = runs.Run.count
