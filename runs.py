@@ -662,7 +662,8 @@ class Run:
         """Note in results.json how the body ends, and let SIGINT and SIGTERM end it gently.
 
         The first signal ends the run after the step in hand, or at once within stoppable(); a
-        second one ends it at once wherever it is.
+        second one ends it at once wherever it is. Where several processes train together, signals
+        keep these effects after the body.
         """
         if self._recording:  # inside another one
             yield
@@ -686,8 +687,8 @@ class Run:
             raise
         finally:
             self._recording = False
-            # several processes keep theirs: when one is lost, torchrun sends SIGTERM to the others,
-            # which have yet to say why they end
+            # when one of several processes is lost, torchrun sends SIGTERM to the others, which
+            # have yet to say why they end
             for signum, handler in earlier.items() if self.agree is None else ():
                 signal.signal(signum, handler)
 

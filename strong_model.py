@@ -45,7 +45,8 @@ class Config(torch_training.CifarConfig):
     batch_size: int = runs.option(500, "images in a step", minimum=1)
     lr: float = runs.option(0.12, "largest learning rate of the filters, for Muon", minimum=0)
     wide: bool = runs.option(
-        True, f"{WIDTHS[1]} filters in block 2; else {NARROW_WIDTHS[1]}, for half the arithmetic"
+        True,
+        f"{WIDTHS[1]} filters in block 2; else {NARROW_WIDTHS[1]}, for 55 %% of the arithmetic",
     )
     whiten: bool = runs.option(True, "begin with filters that make the pixels uncorrelated")
     muon: bool = runs.option(True, "move the filters by Muon; else by SGD")

@@ -1,7 +1,7 @@
 """The stronger CIFAR-10 network: what it reaches, and what each of its tricks is worth.
 
     python3 benchmarks/bench_strong.py                                  # two seeds, the defaults
-    python3 benchmarks/bench_strong.py --ablate --epochs 4              # each trick off in turn
+    python3 benchmarks/bench_strong.py --ablate --epochs 4              # each trick switched
     python3 benchmarks/bench_strong.py --processes --epochs 2           # torchrun: two against one
 
 Every run is one of pytorch_cifar.py as a user would start it, with whatever else stands in the
@@ -70,7 +70,7 @@ def seeds(given, num_seeds):
 
 
 def ablation(given):
-    """One run with all tricks, and one without each; points and seconds that it is worth."""
+    """One run as given, and one with each trick switched; points and seconds that this changes."""
 
     def settings(options):
         return runs.parse(strong_model.Config, [*given, *options], __doc__)
