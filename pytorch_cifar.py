@@ -165,6 +165,8 @@ def run(config, cifar):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config, many=True)
     cifar.announce()
+    if config.all_images:
+        cifar = cifar.all_to_train_with()
     folder = Path(config.save_dir) / "pytorch_cifar"
     with ranks.one_run(folder) as own_folder:
         done = train_in_folder(own_folder, config, cifar, device)
@@ -229,7 +231,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 gallery.after_step(epoch, step, num_steps)
             with this.stoppable():
                 train_loss, train_acc = evaluated(*seen, f"training, {len(seen[0]):,} images")
-                result = evaluated(*valid, "validation")
+                title = "validation" + ", seen in training" * config.all_images
+                result = evaluated(*valid, title)
                 row = this.epoch_row(*result)
                 row |= {"train_loss": train_loss, "train_acc": train_acc}
                 row["class_acc"] = metrics.recall(result.confusion).tolist()

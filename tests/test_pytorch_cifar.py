@@ -211,6 +211,23 @@ def test_tensorboard_that_is_missing_is_said_before_anything_is_moved(monkeypatc
         torch_training.prepare(pytorch_cifar.Config(tensorboard=True))
 
 
+def test_all_images_trains_with_those_for_validation_too(tiny_cifar, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def jittered(self, images, indices, *_):
+        seen.extend(zip(indices.tolist(), images.numpy(), strict=True))
+        return images
+
+    monkeypatch.setattr(pytorch_cifar.Recipe, "jittered", jittered)
+    options = {"save_dir": str(tmp_path), "epochs": 1, "device": "cpu"}
+    pytorch_cifar.run(pytorch_cifar.Config(all_images=True, **options), tiny_cifar)
+    assert "\nvalidation, seen in training: loss" in capsys.readouterr().out
+    indices, images = zip(*sorted(seen, key=lambda pair: pair[0]), strict=True)
+    assert indices == tuple(range(100))
+    assert np.array_equal(images[:60], tiny_cifar.train_x)
+    assert np.array_equal(images[60:], tiny_cifar.valid_x)
+
+
 def test_tricks_can_be_switched_off():
     config = runs.parse(pytorch_cifar.Config, ["--no-jitter", "--no-views"], "words")
     assert (config.jitter, config.average, config.views) == (False, True, False)
