@@ -39,7 +39,7 @@ def load(config, folder, train_x, device):
     Raises: runs.RunError if there is no finished run of --model strong, or if it has seen the
     validation images and the student must not.
     """
-    if config.teacher is None:
+    if not config.teacher:
         return None
     path = Path(config.teacher)
     if path.resolve() == Path(folder).resolve():
@@ -64,8 +64,9 @@ def logits(teacher, images, labels):
 
     Shapes: images (N, C, H, W), labels (N,) -> (N, K).
     """
+    print(f"the teacher looks at {len(images):,} images", flush=True)
     views = torch_training.Views(teacher, {(0, 0): 1.0})
-    evaluation = torch_training.evaluate(views, images, labels, "teacher, training images")
+    evaluation = torch_training.evaluate(views, images, labels, "teacher")
     return torch.from_numpy(evaluation.logits).to(images.device)
 
 

@@ -45,8 +45,8 @@ class CifarConfig(Config):
     all_images: bool = runs.option(
         False, "train with the validation images, too, once all else is chosen by them"
     )
-    teacher: str | None = runs.option(
-        None, "folder of a run of --model strong, whose network is to be imitated, see distillation"
+    teacher: str = runs.option(
+        "", "folder of a run of --model strong, whose network is to be imitated, see distillation"
     )
     average: bool = runs.option(True, "test with a moving average of the weights")
     views: bool = runs.option(True, "test with the mean over shifted and mirrored images")

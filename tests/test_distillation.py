@@ -53,6 +53,13 @@ def test_an_equal_student_has_nothing_to_learn_from_its_teacher(rng):
     assert torch.allclose(ours, 0.1 * of_labels)
 
 
+def test_there_is_a_teacher_only_if_asked_for(config, tiny_cifar):
+    argv = ["--teacher", config.teacher]
+    assert runs.parse(pytorch_cifar.Config, argv, "words").teacher == config.teacher
+    untaught = runs.parse(pytorch_cifar.Config, [], "words")
+    assert distillation.load(untaught, "elsewhere", tiny_cifar.train_x, CPU) is None
+
+
 def test_the_teacher_is_the_network_of_the_run_and_sees_both_sides(config, taught, tiny_cifar):
     teacher = distillation.load(config, "elsewhere", tiny_cifar.train_x, CPU)
     saved = torch.load(f"{taught}/model.pt", weights_only=True)
