@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -120,14 +120,6 @@ class Dataset:
         """Say so if the images are not the official ones; at the start and at the end of a run."""
         if self.note:
             print(self.note)
-
-    def all_to_train_with(self):
-        """The same, with the validation images among the training images, too."""
-        return replace(
-            self,
-            train_x=np.concatenate([self.train_x, self.valid_x]),
-            train_y=np.concatenate([self.train_y, self.valid_y]),
-        )
 
     def pixels(self, images):
         """Normalised images as they were, (N, C, H, W) to (N, H, W, C) of uint8."""

@@ -80,8 +80,6 @@ def run(config, cifar):
     runs.claim(folder, config.resume)
     if config.tune:
         config = tuned(config, cifar, folder, device)
-    if config.all_images:
-        cifar = cifar.all_to_train_with()
     columns = []
     for name, (loss_function, lr) in loss_functions(config).items():
         done = []
@@ -114,7 +112,7 @@ def tuned(config, cifar, folder, device):
                 if rate not in accuracies:
                     print(f"\n{name}, learning rate {rate:g}")
                     path = folder / "tuning" / f"{name}_{rate:g}"
-                    trial = dataclasses.replace(config, lr=rate, all_images=False)
+                    trial = dataclasses.replace(config, lr=rate)
                     accuracies[rate] = valid_acc(path, trial, cifar, device, loss_function)
             lr = max(accuracies, key=accuracies.get)
         rows += [{"loss": name, "lr": lr, "valid_acc": accuracies[lr]} for lr in sorted(accuracies)]

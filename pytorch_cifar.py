@@ -18,7 +18,6 @@ from torch import nn
 from torch.nn import functional
 
 import data
-import distillation
 import metrics
 import ranks
 import runs
@@ -29,8 +28,7 @@ from torch_training import evaluate
 
 NUM_PARAMETERS = 449_898
 SHIFT, LONG_SHIFT = 2, 4  # pixels that jitter moves an image at most, in a long run
-LONG_RUN = 30  # epochs, from which on more jitter and batch normalization pay
-EPSILON = 1e-5  # added to the variances of batch normalization
+LONG_RUN = 30  # epochs, from which on more jitter pays
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
@@ -53,11 +51,6 @@ class Config(torch_training.CifarConfig):
         True,
         f"mirror half of the images, and shift all by up to {SHIFT} pixels, "
         f"from {LONG_RUN} epochs on by up to {LONG_SHIFT}",
-    )
-    batch_norm: bool = runs.option(
-        True,
-        f"from {LONG_RUN} epochs on, train with batch normalization, which is folded into the "
-        "weights at the end",
     )
 
 
@@ -84,49 +77,11 @@ class ConvolutionalModel(nn.Module):
     def forward(self, x):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             # ReLU and the maximum may change places; in this order ReLU has a quarter of the work
-            h = self.pooled(x, self.conv1).relu()
-            h = self.pooled(h, self.conv2).relu()
+            h = functional.max_pool2d(self.conv1(x), 3, stride=2).relu()
+            h = functional.max_pool2d(self.conv2(h), 3, stride=2).relu()
             h = self.fc1(h.flatten(start_dim=1)).relu()
             h = self.fc2(h).relu()
             return self.fc_logits(h).float()
-
-    def pooled(self, x, conv):
-        return functional.max_pool2d(conv(x), 3, stride=2)
-
-
-class NormalizedModel(ConvolutionalModel):
-    """The same network with batch normalization of what each convolution gives, to train it.
-
-    It has no parameters more: any scale is left to the next layer, and the bias of the convolution
-    is added after it. In evaluation it but scales and shifts, so that folded() can do without.
-
-    Source: Ioffe and Szegedy, Batch Normalization, 2015.
-    """
-
-    def __init__(self, rng, bfloat16=False):
-        super().__init__(rng, bfloat16)
-        for conv in (self.conv1, self.conv2):
-            conv.register_buffer("mean", torch.zeros(len(conv.weight)))
-            conv.register_buffer("variance", torch.ones(len(conv.weight)))
-
-    def pooled(self, x, conv):
-        h = functional.max_pool2d(functional.conv2d(x, conv.weight, padding=2), 3, stride=2)
-        scale = torch.ones_like(conv.bias)
-        return functional.batch_norm(
-            h, conv.mean, conv.variance, scale, conv.bias, self.training, eps=EPSILON
-        )
-
-    def folded(self):
-        """The ConvolutionalModel with the same outputs as this one in evaluation."""
-        state = {name: value.clone() for name, value in self.state_dict().items()}
-        for conv in ("conv1", "conv2"):
-            factor = (state.pop(f"{conv}.variance") + EPSILON).rsqrt()
-            state[f"{conv}.weight"] *= factor[:, None, None, None]
-            state[f"{conv}.bias"] -= factor * state.pop(f"{conv}.mean")
-        model = ConvolutionalModel(np.random.default_rng(), self.bfloat16)
-        model = model.to(factor.device, memory_format=torch.channels_last)
-        model.load_state_dict(state)
-        return model
 
 
 def learning_rate(config, progress):
@@ -169,11 +124,9 @@ class Recipe:
     def __init__(self, config, train_x, device):
         self.config = config
         self.bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
-        self.is_long = config.epochs >= LONG_RUN
-        self.is_normalized = self.is_long and config.batch_norm
-        network = NormalizedModel if self.is_normalized else ConvolutionalModel
-        model = network(np.random.default_rng(config.seed), self.bfloat16)
+        model = ConvolutionalModel(np.random.default_rng(config.seed), self.bfloat16)
         self.model = model.to(device, memory_format=torch.channels_last)
+        self.first_layer = model.conv1
         weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
         biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
         optimizer = torch.optim.SGD(
@@ -196,18 +149,12 @@ class Recipe:
         """Images to train with; indices: which of the training images they are."""
         if not self.config.jitter:
             return images
-        return jittered(images, rng, LONG_SHIFT if self.is_long else SHIFT)
+        shift = LONG_SHIFT if self.config.epochs >= LONG_RUN else SHIFT
+        return jittered(images, rng, shift)
 
     def training_loss(self, loss_function):
         """The loss to go down along, where loss_function is the one to report."""
         return loss_function
-
-    def finished(self, model):
-        """The network that a trained model leaves: the lab's."""
-        return model.folded() if self.is_normalized else model
-
-    def first_layer(self):
-        return self.finished(self.model).conv1
 
 
 RECIPES = {"lab": Recipe, "strong": strong_model.Recipe}
@@ -218,8 +165,6 @@ def run(config, cifar):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config, many=True)
     cifar.announce()
-    if config.all_images:
-        cifar = cifar.all_to_train_with()
     folder = Path(config.save_dir) / "pytorch_cifar"
     with ranks.one_run(folder) as own_folder:
         done = train_in_folder(own_folder, config, cifar, device)
@@ -235,7 +180,6 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     """
     recipe = RECIPES[config.model](config, cifar.train_x, device)
     model = recipe.model
-    teacher = distillation.load(config, folder, cifar.train_x, device)
     facts = runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
     facts["multiplied_in"] = "bfloat16" if recipe.bfloat16 else "float32"
     facts["processes"] = ranks.size()
@@ -257,13 +201,10 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
         return evaluate(tested, images, labels, title, loss_function=loss_function)
 
     with this.recording():
-        gallery = Gallery(this, cifar, lambda: torch_training.first_filters(recipe.first_layer()))
+        gallery = Gallery(this, cifar, lambda: torch_training.first_filters(recipe.first_layer))
         parts = {"model": model, "average": average, **recipe.optimizers}
         this.restore_torch(**parts)
         ranks.follow(this, **parts)
-        if teacher is not None and not this.is_finished:
-            with this.stoppable():
-                taught = distillation.logits(teacher, train_x, train_y)
         for epoch in this.epochs(config.epochs):
             for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
                 done = (epoch - 1) * num_steps + step - 0.5  # half of this step, so that
@@ -274,10 +215,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 indices = torch.from_numpy(mine).to(device)
                 labels = train_y[indices]
                 logits = trained(recipe.jittered(train_x[indices], mine, epoch, rng))
-                loss = training_loss(logits, labels)
-                if teacher is not None:
-                    loss = distillation.loss(loss, logits, taught[indices])
-                loss = weight * loss
+                loss = weight * training_loss(logits, labels)
                 num_correct = (logits.argmax(dim=1) == labels).sum() * (weight > 0)
                 sums = ranks.summed(loss.item() / ranks.size(), num_correct.item())
                 this.count(*sums, len(batch), lr)
@@ -291,8 +229,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 gallery.after_step(epoch, step, num_steps)
             with this.stoppable():
                 train_loss, train_acc = evaluated(*seen, f"training, {len(seen[0]):,} images")
-                title = "validation" + ", seen in training" * config.all_images
-                result = evaluated(*valid, title)
+                result = evaluated(*valid, "validation")
                 row = this.epoch_row(*result)
                 row |= {"train_loss": train_loss, "train_acc": train_acc}
                 row["class_acc"] = metrics.recall(result.confusion).tolist()
@@ -301,7 +238,6 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
             this.finish_epoch(row)
         if not this.is_finished:
             with this.stoppable():
-                tested = recipe.finished(tested)
                 torch_training.save_model(folder / "model.pt", tested)
                 test_x, test_y = torch_training.on_device(cifar.test_x, cifar.test_y, device)
                 title = "test, neither average nor views"

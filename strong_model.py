@@ -197,6 +197,7 @@ class Recipe:
         if config.whiten:
             whiten_(model.whiten, torch.from_numpy(train_x[:WHITENING_IMAGES]))
         self.model = model.to(device)
+        self.first_layer = model.whiten
         filters = self.model.filters()
         others = [p for p in self.model.parameters() if all(p is not f for f in filters)]
         if config.muon:
@@ -232,10 +233,3 @@ class Recipe:
         if self.config.label_smoothing == 0:
             return loss_function
         return nn.CrossEntropyLoss(label_smoothing=self.config.label_smoothing)
-
-    def finished(self, model):
-        """The network that a trained model leaves: the same."""
-        return model
-
-    def first_layer(self):
-        return self.model.whiten
