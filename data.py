@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,7 @@ class Dataset:
     test_y: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    trains_with_valid: bool = False
 
     @property
     def note(self):
@@ -114,12 +115,22 @@ class Dataset:
             "generated": "generated stand-in, not the real data",
             "unverified copy": "unverified copy: its MD5 sums are not the official ones",
         }
-        return f"{self.name}: {notes[self.provenance]}" if self.provenance in notes else ""
+        said = [f"{self.name}: {notes[self.provenance]}"] if self.provenance in notes else []
+        return "; ".join(said + ["validation images were trained with"] * self.trains_with_valid)
 
     def announce(self):
         """Say so if the images are not the official ones; at the start and at the end of a run."""
         if self.note:
             print(self.note)
+
+    def all_to_train_with(self):
+        """The same, with the validation images among the training images, too."""
+        return replace(
+            self,
+            train_x=np.concatenate([self.train_x, self.valid_x]),
+            train_y=np.concatenate([self.train_y, self.valid_y]),
+            trains_with_valid=True,
+        )
 
     def pixels(self, images):
         """Normalised images as they were, (N, C, H, W) to (N, H, W, C) of uint8."""

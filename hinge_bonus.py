@@ -112,7 +112,7 @@ def tuned(config, cifar, folder, device):
                 if rate not in accuracies:
                     print(f"\n{name}, learning rate {rate:g}")
                     path = folder / "tuning" / f"{name}_{rate:g}"
-                    trial = dataclasses.replace(config, lr=rate)
+                    trial = dataclasses.replace(config, lr=rate, all_images=False)
                     accuracies[rate] = valid_acc(path, trial, cifar, device, loss_function)
             lr = max(accuracies, key=accuracies.get)
         rows += [{"loss": name, "lr": lr, "valid_acc": accuracies[lr]} for lr in sorted(accuracies)]

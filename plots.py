@@ -16,6 +16,7 @@ import numpy as np
 FILTER_ZOOM = 16  # screen pixels a weight: no viewer's smoothing can blur a 5x5 filter
 FILTER_COLUMNS = 8
 TRAIN, VALID = "tab:purple", "tab:cyan"
+MARKED_EPOCHS = 50  # in longer curves the marks would cover each other
 BORDER = 200  # grey level between the filters
 
 
@@ -84,14 +85,15 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
     figure = _figure(14, 8, note)
     loss, accuracy, rate, error = figure.subplots(2, 2).ravel()
     epochs = np.arange(1, len(data["lr"]) + 1)
+    marker = "o" if len(epochs) <= MARKED_EPOCHS else None
     for key, color, label in (("train", TRAIN, "training"), ("valid", VALID, "validation")):
         share = np.asarray(data[f"{key}_acc"], dtype=float)
-        style = {"color": color, "marker": "o", "label": label}
+        style = {"color": color, "marker": marker, "label": label}
         loss.plot(epochs, data[f"{key}_loss"], **style)
         accuracy.plot(epochs, 100 * share, **style)
         if "class_acc" not in data:
             error.plot(epochs, 100 * (1 - share), **style)
-    rate.step(epochs, data["lr"], where="mid", color="tab:gray", marker="o")
+    rate.step(epochs, data["lr"], where="mid", color="tab:gray", marker=marker)
     loss.set(title="Loss", ylim=(0, None))
     accuracy.set(title="Accuracy", ylabel="%")
     scale = "log" if is_staircase(data["lr"]) else "linear"
@@ -99,7 +101,7 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
     if "class_acc" in data:
         shares = 100 * np.asarray(data["class_acc"], dtype=float).T
         for i, (name, values) in enumerate(zip(class_names, shares, strict=True)):
-            error.plot(epochs, values, marker=".", color=f"C{i}", label=name)
+            error.plot(epochs, values, marker=marker and ".", color=f"C{i}", label=name)
         error.set(title="Validation accuracy of each class", ylabel="%", xlabel="epoch")
         error.legend(fontsize=8, ncols=2)
     else:

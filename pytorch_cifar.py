@@ -2,6 +2,7 @@
 
     python3 pytorch_cifar.py                                        # some minutes on two cores
     python3 pytorch_cifar.py --epochs 100                           # better, eight times as long
+    python3 pytorch_cifar.py --teacher out/strong/pytorch_cifar     # best, see distillation.py
     python3 pytorch_cifar.py --no-jitter --no-average --no-views    # without the tricks
     python3 pytorch_cifar.py --model strong                         # a larger network
 
@@ -18,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 import data
+import distillation
 import metrics
 import ranks
 import runs
@@ -29,6 +31,7 @@ from torch_training import evaluate
 NUM_PARAMETERS = 449_898
 SHIFT, LONG_SHIFT = 2, 4  # pixels that jitter moves an image at most, in a long run
 LONG_RUN = 30  # epochs, from which on more jitter pays
+EPSILON = 1e-5  # added to the variances of batch normalization
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
@@ -50,8 +53,21 @@ class Config(torch_training.CifarConfig):
     jitter: bool = runs.option(
         True,
         f"mirror half of the images, and shift all by up to {SHIFT} pixels, "
-        f"from {LONG_RUN} epochs on by up to {LONG_SHIFT}",
+        f"from {LONG_RUN} epochs on without a teacher by up to {LONG_SHIFT}",
     )
+    batch_norm: bool = runs.option(
+        False, "train with batch normalization, which is folded into the weights at the end"
+    )
+
+
+@dataclass(kw_only=True)
+class TaughtConfig(Config):
+    """The defaults with a teacher: it guards from learning by heart, so a long training pays."""
+
+    epochs: int = runs.option(200, "passes over the training images", minimum=1)
+    weight_decay: float = runs.option(1e-3, "λ, for the weights of all layers", minimum=0)
+    batch_norm: bool = runs.option(True, "train with batch normalization, folded at the end")
+    all_images: bool = runs.option(True, "train with the validation images, too")
 
 
 class ConvolutionalModel(nn.Module):
@@ -82,6 +98,56 @@ class ConvolutionalModel(nn.Module):
             h = self.fc1(h.flatten(start_dim=1)).relu()
             h = self.fc2(h).relu()
             return self.fc_logits(h).float()
+
+
+class NormalizedModel(ConvolutionalModel):
+    """The same network with batch normalization of its first three layers, for the training only.
+
+    It has no parameters more: the bias of a layer is added after its normalization, and any scale
+    is left to the next layer. In evaluation normalization but scales and shifts, so that folded()
+    can do without.
+
+    Source: Ioffe and Szegedy, Batch Normalization, 2015.
+    """
+
+    NORMALIZED = "conv1", "conv2", "fc1"
+
+    def __init__(self, rng, bfloat16=False):
+        super().__init__(rng, bfloat16)
+        for name in self.NORMALIZED:
+            layer = getattr(self, name)
+            layer.register_buffer("mean", torch.zeros_like(layer.bias))
+            layer.register_buffer("variance", torch.ones_like(layer.bias))
+
+    def forward(self, x):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+            h = functional.conv2d(x, self.conv1.weight, padding=2)
+            h = self.normalized(functional.max_pool2d(h, 3, stride=2), self.conv1).relu()
+            h = functional.conv2d(h, self.conv2.weight, padding=2)
+            h = self.normalized(functional.max_pool2d(h, 3, stride=2), self.conv2).relu()
+            h = functional.linear(h.flatten(start_dim=1), self.fc1.weight)
+            h = self.normalized(h, self.fc1).relu()
+            h = self.fc2(h).relu()
+            return self.fc_logits(h).float()
+
+    def normalized(self, h, layer):
+        scale = torch.ones_like(layer.bias)
+        return functional.batch_norm(
+            h, layer.mean, layer.variance, scale, layer.bias, self.training, eps=EPSILON
+        )
+
+    @torch.no_grad()
+    def folded(self):
+        """The ConvolutionalModel with the same outputs as this one in evaluation."""
+        state = {name: value.clone() for name, value in self.state_dict().items()}
+        for layer in self.NORMALIZED:
+            factor = (state.pop(f"{layer}.variance") + EPSILON).rsqrt()
+            state[f"{layer}.weight"] *= factor.view(-1, *[1] * (state[f"{layer}.weight"].ndim - 1))
+            state[f"{layer}.bias"] -= factor * state.pop(f"{layer}.mean")
+        model = ConvolutionalModel(np.random.default_rng(), self.bfloat16)
+        model = model.to(factor.device, memory_format=torch.channels_last)
+        model.load_state_dict(state)
+        return model
 
 
 def learning_rate(config, progress):
@@ -124,7 +190,8 @@ class Recipe:
     def __init__(self, config, train_x, device):
         self.config = config
         self.bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
-        model = ConvolutionalModel(np.random.default_rng(config.seed), self.bfloat16)
+        network = NormalizedModel if config.batch_norm else ConvolutionalModel
+        model = network(np.random.default_rng(config.seed), self.bfloat16)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.first_layer = model.conv1
         weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
@@ -149,12 +216,16 @@ class Recipe:
         """Images to train with; indices: which of the training images they are."""
         if not self.config.jitter:
             return images
-        shift = LONG_SHIFT if self.config.epochs >= LONG_RUN else SHIFT
-        return jittered(images, rng, shift)
+        is_long = self.config.epochs >= LONG_RUN and not self.config.teacher
+        return jittered(images, rng, LONG_SHIFT if is_long else SHIFT)
 
     def training_loss(self, loss_function):
         """The loss to go down along, where loss_function is the one to report."""
         return loss_function
+
+    def finished(self, model):
+        """The network that a trained model leaves: the lab's."""
+        return model.folded() if self.config.batch_norm else model
 
 
 RECIPES = {"lab": Recipe, "strong": strong_model.Recipe}
@@ -178,8 +249,11 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
     loss_function(logits, labels): a mean over the images.
     """
+    if config.all_images:
+        cifar = cifar.all_to_train_with()
     recipe = RECIPES[config.model](config, cifar.train_x, device)
     model = recipe.model
+    teacher = distillation.load(config, folder, cifar.train_x, device)
     facts = runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
     facts["multiplied_in"] = "bfloat16" if recipe.bfloat16 else "float32"
     facts["processes"] = ranks.size()
@@ -205,6 +279,9 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
         parts = {"model": model, "average": average, **recipe.optimizers}
         this.restore_torch(**parts)
         ranks.follow(this, **parts)
+        if teacher is not None and not this.is_finished:
+            with this.stoppable():
+                taught = distillation.logits(teacher, train_x, train_y)
         for epoch in this.epochs(config.epochs):
             for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
                 done = (epoch - 1) * num_steps + step - 0.5  # half of this step, so that
@@ -215,7 +292,10 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 indices = torch.from_numpy(mine).to(device)
                 labels = train_y[indices]
                 logits = trained(recipe.jittered(train_x[indices], mine, epoch, rng))
-                loss = weight * training_loss(logits, labels)
+                loss = training_loss(logits, labels)
+                if teacher is not None:
+                    loss = distillation.loss(loss, logits, taught[indices])
+                loss = weight * loss
                 num_correct = (logits.argmax(dim=1) == labels).sum() * (weight > 0)
                 sums = ranks.summed(loss.item() / ranks.size(), num_correct.item())
                 this.count(*sums, len(batch), lr)
@@ -229,7 +309,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 gallery.after_step(epoch, step, num_steps)
             with this.stoppable():
                 train_loss, train_acc = evaluated(*seen, f"training, {len(seen[0]):,} images")
-                result = evaluated(*valid, "validation")
+                title = "validation" + ", seen in training" * config.all_images
+                result = evaluated(*valid, title)
                 row = this.epoch_row(*result)
                 row |= {"train_loss": train_loss, "train_acc": train_acc}
                 row["class_acc"] = metrics.recall(result.confusion).tolist()
@@ -238,6 +319,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
             this.finish_epoch(row)
         if not this.is_finished:
             with this.stoppable():
+                tested = recipe.finished(tested)
                 torch_training.save_model(folder / "model.pt", tested)
                 test_x, test_y = torch_training.on_device(cifar.test_x, cifar.test_y, device)
                 title = "test, neither average nor views"
@@ -256,8 +338,10 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
 
 def main(argv=None):
-    model = runs.one_option(argv, "model", default="lab")
-    config = runs.parse(CONFIGS.get(model, Config), argv, __doc__)
+    kind = CONFIGS.get(runs.one_option(argv, "model", default="lab"), Config)
+    if kind is Config and runs.one_option(argv, "teacher", default=""):
+        kind = TaughtConfig
+    config = runs.parse(kind, argv, __doc__)
     with runs.one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 

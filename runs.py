@@ -128,7 +128,8 @@ def parse(config_class, argv, description):
     parser = _Parser(description=description, formatter_class=formatter, allow_abbrev=False)
     for f in fields(config_class):
         default = f.default if f.default is not MISSING else f.default_factory()
-        text = f.metadata["help"] + ("" if default in (None, False) else f" [{_shown(default)}]")
+        value = "" if default in (None, False, "") else f" [{_shown(default)}]"
+        text = f.metadata["help"] + value
         if default is True:
             kind = argparse.BooleanOptionalAction
             parser.add_argument(_flag(f), action=kind, default=True, help=f.metadata["help"])

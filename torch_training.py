@@ -42,6 +42,12 @@ class CifarConfig(Config):
         "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
         choices=("auto", "cifar10", "synthetic"),
     )
+    all_images: bool = runs.option(
+        False, "train with the validation images, too, once all else is chosen by them"
+    )
+    teacher: str = runs.option(
+        "", "folder of a run of --model strong, to learn from its network, too: distillation.py"
+    )
     average: bool = runs.option(True, "test with a moving average of the weights")
     views: bool = runs.option(True, "test with the mean over shifted and mirrored images")
     bfloat16: bool = runs.option(True, "multiply in bfloat16, where the device is fast at it")

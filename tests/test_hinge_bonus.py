@@ -75,6 +75,22 @@ def test_both_losses_several_seeds_a_table_and_a_figure(tiny_cifar, tmp_path, mo
     assert capsys.readouterr().out.count("nothing to resume") == 4
 
 
+def test_rates_are_tuned_without_the_images_that_they_are_tuned_on(
+    tiny_cifar, tmp_path, monkeypatch
+):
+    seen = {}
+
+    def train_in_folder(path, config, cifar, *_):
+        seen.setdefault(path.parent.name, set()).add(config.all_images)
+        return SimpleNamespace(history=[{"valid_acc": 0.5}])
+
+    monkeypatch.setattr(hinge_bonus.pytorch_cifar, "train_in_folder", train_in_folder)
+    monkeypatch.setattr(hinge_bonus, "compare", lambda *_: None)
+    config = hinge_bonus.Config(save_dir=str(tmp_path), device="cpu", tune=True, all_images=True)
+    hinge_bonus.run(config, tiny_cifar)
+    assert seen == {"tuning": {False}, "hinge_bonus": {True}}
+
+
 def test_one_run_has_no_deviation(tiny_cifar, tmp_path, capsys):
     results = {"test_acc": 0.5, "recall": dict.fromkeys(tiny_cifar.class_names, 0.5)}
     done = SimpleNamespace(

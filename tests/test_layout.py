@@ -36,8 +36,10 @@ ALLOWED = {
     "muon": set(),
     "strong_model": {"muon", "runs", "torch_training"},
     "pytorch_mnist": {"data", "gallery", "plots", "runs", "torch_training"},
+    "distillation": {"runs", "strong_model", "torch_training"},
     "pytorch_cifar": {
         "data",
+        "distillation",
         "gallery",
         "metrics",
         "ranks",

@@ -12,6 +12,7 @@ import torch
 
 import pytorch_cifar
 import runs
+import strong_model
 import torch_training
 from conftest import ROOT, run_files
 
@@ -109,6 +110,75 @@ def test_pooling_before_relu_changes_no_output_and_no_gradient(rng):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def normalized(rng):
+    """A NormalizedModel whose statistics and biases are not those it began with, and images."""
+    model = pytorch_cifar.NormalizedModel(rng)
+    images = torch.from_numpy(rng.standard_normal((50, 3, 32, 32)).astype(np.float32)) + 0.3
+    with torch.no_grad():
+        for layer in (model.conv1, model.conv2, model.fc1):
+            layer.bias.normal_()
+        for _ in range(5):
+            model(images)
+    return model, images
+
+
+def test_normalization_takes_mean_and_variance_out_of_a_batch(normalized, monkeypatch):
+    model, images = normalized
+    outputs = []
+
+    def normalized(h, layer):
+        outputs.append((layer, normalize(h, layer)))
+        return outputs[-1][1]
+
+    normalize = model.normalized
+    monkeypatch.setattr(model, "normalized", normalized)
+    with torch.no_grad():
+        model(images)
+    assert [layer for layer, _ in outputs] == [model.conv1, model.conv2, model.fc1]
+    for layer, h in outputs:
+        variances, means = torch.var_mean(h.transpose(0, 1).flatten(1), dim=1, correction=0)
+        assert torch.allclose(means, layer.bias, atol=1e-5)
+        assert torch.allclose(variances, torch.ones_like(variances), atol=1e-2)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 449_898
+
+
+def test_a_folded_model_is_the_labs_and_has_the_same_outputs(normalized):
+    model, images = normalized
+    expected = torch_training.predict(model, images)
+    folded = model.folded()
+    assert type(folded) is pytorch_cifar.ConvolutionalModel
+    assert torch.allclose(torch_training.predict(folded, images), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(torch_training.predict(model, images), expected)  # it was left alone
+    assert not torch.allclose(folded.conv1.weight, model.conv1.weight, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "teacher", "shift"), [(29, "", 2), (30, "", 4), (29, "somewhere", 2), (30, "it", 2)]
+)
+def test_long_runs_without_a_teacher_have_more_jitter(epochs, teacher, shift, monkeypatch):
+    config = pytorch_cifar.Config(epochs=epochs, teacher=teacher)
+    recipe = pytorch_cifar.Recipe(config, None, torch.device("cpu"))
+    monkeypatch.setattr(pytorch_cifar, "jittered", lambda images, rng, shift: shift)
+    assert recipe.jittered(None, None, 1, None) == shift
+
+
+def test_a_teacher_brings_defaults_of_its_own(monkeypatch):
+    seen = []
+    monkeypatch.setattr(pytorch_cifar.data, "load_cifar10", lambda *_: None)
+    monkeypatch.setattr(pytorch_cifar, "run", lambda config, _: seen.append(config))
+    for argv in ([], ["--teacher", "it"], ["--teacher=it", "--epochs", "5", "--no-batch-norm"]):
+        pytorch_cifar.main(argv)
+    keys = "teacher", "epochs", "weight_decay", "batch_norm", "all_images", "lr"
+    assert [tuple(getattr(config, key) for key in keys) for config in seen] == [
+        ("", 12, 2e-3, False, False, 0.02),
+        ("it", 200, 1e-3, True, True, 0.02),
+        ("it", 5, 1e-3, False, True, 0.02),
+    ]
+    pytorch_cifar.main(["--model", "strong", "--teacher", "it"])
+    assert type(seen[-1]) is strong_model.Config
+
+
 def test_a_rate_that_is_too_large_ends_as_diverged(script, tmp_path):
     done = script("pytorch_cifar.py", *SMALL, "--lr-scale", 1e6)
     assert done.returncode == 1
@@ -196,6 +266,34 @@ def test_an_interrupted_run_is_resumed_with_the_same_bits(kill, whole, script, d
     assert_same_run(folder, whole[0])
 
 
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [(pytorch_cifar.Config, {"batch_norm": True}), (strong_model.Config, {"cutout": 6})],
+)
+def test_a_resumed_run_draws_the_same_random_numbers(
+    config, options, tiny_cifar, tmp_path, monkeypatch
+):
+    def train(name, resume=False):
+        options.update(device="cpu", epochs=2, batch_size=25, resume=resume)
+        pytorch_cifar.run(config(save_dir=str(tmp_path / name), **options), tiny_cifar)
+        return torch.load(tmp_path / name / "pytorch_cifar" / "model.pt", weights_only=True)
+
+    def finish_and_stop(run, row):
+        finish_epoch(run, row)
+        raise runs.Interrupted(15, "stopped")
+
+    expected = train("whole")
+    finish_epoch = runs.Run.finish_epoch
+    with monkeypatch.context() as patch, pytest.raises(runs.Interrupted):
+        patch.setattr(runs.Run, "finish_epoch", finish_and_stop)
+        train("stopped")
+    runs.unlock(tmp_path / "stopped" / "pytorch_cifar")
+    resumed = train("stopped", resume=True)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    if config is pytorch_cifar.Config:  # whatever it was trained with, it is the lab's network
+        pytorch_cifar.ConvolutionalModel(np.random.default_rng(0)).load_state_dict(resumed)
+
+
 def test_a_device_that_is_absent_is_refused_in_one_line(script, tmp_path):
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
     done = script("pytorch_cifar.py", *SMALL, "--device", absent)  # the last one counts
@@ -209,6 +307,23 @@ def test_tensorboard_that_is_missing_is_said_before_anything_is_moved(monkeypatc
     monkeypatch.setattr(torch_training, "find_spec", lambda name: None)
     with pytest.raises(runs.RunError, match="--tensorboard needs: python3 -m pip install"):
         torch_training.prepare(pytorch_cifar.Config(tensorboard=True))
+
+
+def test_all_images_trains_with_those_for_validation_too(tiny_cifar, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def jittered(self, images, indices, *_):
+        seen.extend(zip(indices.tolist(), images.numpy(), strict=True))
+        return images
+
+    monkeypatch.setattr(pytorch_cifar.Recipe, "jittered", jittered)
+    options = {"save_dir": str(tmp_path), "epochs": 1, "device": "cpu"}
+    pytorch_cifar.run(pytorch_cifar.Config(all_images=True, **options), tiny_cifar)
+    assert "\nvalidation, seen in training: loss" in capsys.readouterr().out
+    indices, images = zip(*sorted(seen, key=lambda pair: pair[0]), strict=True)
+    assert indices == tuple(range(100))
+    assert np.array_equal(images[:60], tiny_cifar.train_x)
+    assert np.array_equal(images[60:], tiny_cifar.valid_x)
 
 
 def test_tricks_can_be_switched_off():

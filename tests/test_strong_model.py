@@ -178,29 +178,6 @@ def test_it_learns_some_images_by_heart_and_leaves_all_files(tiny_cifar, tmp_pat
     strong_model.StrongModel(np.random.default_rng(0)).load_state_dict(saved)
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tiny_cifar, tmp_path, monkeypatch):
-    def train(name, resume=False):
-        save_dir = str(tmp_path / name)
-        config = strong_model.Config(
-            device="cpu", save_dir=save_dir, epochs=2, batch_size=25, cutout=6, resume=resume
-        )
-        pytorch_cifar.run(config, tiny_cifar)
-        return torch.load(tmp_path / name / "pytorch_cifar" / "model.pt", weights_only=True)
-
-    def finish_and_stop(run, row):
-        finish_epoch(run, row)
-        raise runs.Interrupted(15, "stopped")
-
-    expected = train("whole")
-    finish_epoch = runs.Run.finish_epoch
-    with monkeypatch.context() as patch, pytest.raises(runs.Interrupted):
-        patch.setattr(runs.Run, "finish_epoch", finish_and_stop)
-        train("stopped")
-    runs.unlock(tmp_path / "stopped" / "pytorch_cifar")
-    resumed = train("stopped", resume=True)
-    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
-
-
 @pytest.mark.parametrize(("name", "value"), [("shift", 32), ("label_smoothing", 2)])
 def test_options_beyond_what_makes_sense_are_refused(name, value):
     with pytest.raises(runs.RunError, match="expected a number of at most"):
