@@ -92,7 +92,8 @@ class Dataset:
     """Images in float32, normalised as image = (pixel / 255 - mean) / std; labels as integers.
 
     Shapes: *_x (N, C, H, W), *_y (N,); mean and std scalars or (C, 1, 1).
-    provenance: official | unverified copy | generated.
+    provenance: official | unverified copy | generated. trains_with_valid: whether the validation
+    images are among the training images, too.
     """
 
     name: str

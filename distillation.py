@@ -1,7 +1,7 @@
 """Knowledge distillation: a small network learns from a large one, too, not from labels alone.
 
     python3 pytorch_cifar.py --model strong --save-dir out/strong
-    python3 pytorch_cifar.py --epochs 100 --teacher out/strong/pytorch_cifar
+    python3 pytorch_cifar.py --teacher out/strong/pytorch_cifar
 
 A label says that an image shows a cat, and no more. A trained network, the teacher, also says how
 much it looks like a dog, and that it hardly looks like a truck: it knows from all the images which
@@ -43,7 +43,9 @@ def load(config, folder, train_x, device):
         return None
     path = Path(config.teacher)
     if path.resolve() == Path(folder).resolve():
-        raise runs.RunError(f"--teacher: {path} will be this run's folder; choose another save_dir")
+        raise runs.RunError(
+            f"--teacher: {path} is this run's own folder; choose another --save-dir"
+        )
     try:
         options = json.loads((path / "config.json").read_text())
         state = torch.load(path / "model.pt", map_location=device, weights_only=True)

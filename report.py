@@ -361,8 +361,10 @@ def facts(records):
         "states": list(dict.fromkeys(record.state for record in there)) or ["missing"],
         "official": all(record.results.get("provenance") == "official" for record in there),
         "data": distinct(
-            lambda r: "{}, {}, {} training images".format(
-                *of(r, "dataset", "provenance"), number(r.get("num_train"))
+            lambda r: "{}, {}, {} training images{}".format(
+                *of(r, "dataset", "provenance"),
+                number(r.get("num_train")),
+                ", those for validation among them" if r.get("trains_with_valid") else "",
             )
         ),
         "seeds": distinct(lambda r: str(r.get("seed"))),

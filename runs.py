@@ -840,6 +840,7 @@ def facts(options, dataset, device, *packages):
         "dataset": dataset.name,
         "provenance": dataset.provenance,
         "num_train": len(dataset.train_x),
+        "trains_with_valid": dataset.trains_with_valid,
         "command": shlex.join(["python3", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": options["seed"],
         "threads": options["threads"],

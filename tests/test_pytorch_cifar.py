@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import plots
 import pytorch_cifar
 import runs
 import strong_model
@@ -310,16 +311,25 @@ def test_tensorboard_that_is_missing_is_said_before_anything_is_moved(monkeypatc
 
 
 def test_all_images_trains_with_those_for_validation_too(tiny_cifar, tmp_path, monkeypatch, capsys):
-    seen = []
+    seen, notes = [], set()
 
     def jittered(self, images, indices, *_):
         seen.extend(zip(indices.tolist(), images.numpy(), strict=True))
         return images
 
     monkeypatch.setattr(pytorch_cifar.Recipe, "jittered", jittered)
+    draw = plots.plot_training_progress
+    monkeypatch.setattr(
+        plots,
+        "plot_training_progress",
+        lambda folder, curves, note, names: (notes.add(note), draw(folder, curves, note, names)),
+    )
     options = {"save_dir": str(tmp_path), "epochs": 1, "device": "cpu"}
     pytorch_cifar.run(pytorch_cifar.Config(all_images=True, **options), tiny_cifar)
     assert "\nvalidation, seen in training: loss" in capsys.readouterr().out
+    assert notes == {f"{tiny_cifar.note}; validation images were trained with"}
+    results = json.loads((tmp_path / "pytorch_cifar" / "results.json").read_text())
+    assert (results["num_train"], results["trains_with_valid"]) == (100, True)
     indices, images = zip(*sorted(seen, key=lambda pair: pair[0]), strict=True)
     assert indices == tuple(range(100))
     assert np.array_equal(images[:60], tiny_cifar.train_x)

@@ -366,3 +366,15 @@ def test_the_page_from_a_real_run(script, tmp_path):
     assert "python3 train.py --dataset synthetic" in text
     assert "cannot be read" not in text
     assert "The confusion matrix comes with the test" not in text
+
+
+def test_facts_say_when_validation_images_were_trained_with(tmp_path):
+    folder = write_run(tmp_path / "pytorch_cifar")
+    results = json.loads((folder / "results.json").read_text())
+    assert report.facts([report.Record.read(folder)])["data"] == [
+        "cifar10, generated, 1,000 training images"
+    ]
+    runs.write_json(folder / "results.json", results | {"trains_with_valid": True})
+    assert report.facts([report.Record.read(folder)])["data"] == [
+        "cifar10, generated, 1,000 training images, those for validation among them"
+    ]
