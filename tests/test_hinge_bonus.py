@@ -81,14 +81,15 @@ def test_rates_are_tuned_without_the_images_that_they_are_tuned_on(
     seen = {}
 
     def train_in_folder(path, config, cifar, *_):
-        seen.setdefault(path.parent.name, set()).add(config.all_images)
+        seen.setdefault(path.parent.name, set()).add((len(cifar.train_y), config.all_images))
         return SimpleNamespace(history=[{"valid_acc": 0.5}])
 
     monkeypatch.setattr(hinge_bonus.pytorch_cifar, "train_in_folder", train_in_folder)
     monkeypatch.setattr(hinge_bonus, "compare", lambda *_: None)
     config = hinge_bonus.Config(save_dir=str(tmp_path), device="cpu", tune=True, all_images=True)
     hinge_bonus.run(config, tiny_cifar)
-    assert seen == {"tuning": {False}, "hinge_bonus": {True}}
+    # train_in_folder itself adds the validation images
+    assert seen == {"tuning": {(60, False)}, "hinge_bonus": {(60, True)}}
 
 
 def test_one_run_has_no_deviation(tiny_cifar, tmp_path, capsys):
