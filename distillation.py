@@ -36,7 +36,7 @@ def load(config, folder, train_x, device):
     """The teacher that config asks for, from its run's folder; None if there is to be none.
 
     folder: that of the student's run.
-    Raises: runs.RunError if there is no finished run of --model strong, or if it has seen the
+    Raises: runs.RunError if there is no trained run of --model strong, or if it has seen the
     validation images and the student must not.
     """
     if not config.teacher:
