@@ -1,10 +1,13 @@
 """What a run leaves for the eye: filters and curves while it trains, mistakes after the test."""
 
+import time
+
 import metrics
 import plots
 import runs
 
 FILTER_STEPS = 200  # between two pictures of the filters
+CURVES_SECONDS = 5  # between two pictures of the curves at least
 NUM_WORST = 20
 NUM_EXAMPLES = 3  # of each cell of the confusion matrix
 
@@ -19,6 +22,7 @@ class Gallery:
     def __init__(self, run, dataset, first_filters):
         self.run, self.dataset, self.first_filters = run, dataset, first_filters
         self.before = first_filters()
+        self._curves_drawn = None  # when
         if not run.is_finished:
             plots.draw_conv_filters(0, 0, self.before, run.folder / "filters")
 
@@ -28,9 +32,16 @@ class Gallery:
             plots.draw_conv_filters(epoch, step, self.first_filters(), self.run.folder / "filters")
 
     def after_epoch(self, row):
-        """Draw the curves, with the row that is about to become the last of the history."""
-        history = [*self.run.history, row]
-        curves = {key: [row[key] for row in history] for key in row}
+        """Draw the curves, with the row that is about to become the last of the history, unless
+        that was done a moment ago: on a GPU an epoch may take less time than a picture.
+        """
+        now = time.monotonic()
+        if self._curves_drawn is None or now - self._curves_drawn >= CURVES_SECONDS:
+            self._curves_drawn = now
+            self._draw_curves([*self.run.history, row])
+
+    def _draw_curves(self, history):
+        curves = {key: [row[key] for row in history] for key in history[-1]}
         names = self.dataset.class_names
         plots.plot_training_progress(self.run.folder, curves, self.dataset.note, names)
 
@@ -40,6 +51,7 @@ class Gallery:
         logits: (N, K), the outputs for the test images; test_loss: their mean loss; losses: the
         loss of each of them, cross-entropy if not given.
         """
+        self._draw_curves(self.run.history)
         folder, dataset = self.run.folder, self.dataset
         names, note = dataset.class_names, dataset.note
         plots.draw_filters_before_after(

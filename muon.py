@@ -12,20 +12,27 @@ enough; only those that were smaller than 0.0015 stay below.
 Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
 """
 
+from collections import defaultdict
+
 import torch
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # a, b, c: from the source
 
 
-def orthogonalized(matrix, iterations=5):
-    """A matrix (R, C) with the singular vectors of the given one, and singular values about 1."""
+def orthogonalized(matrices, iterations=5):
+    """Matrices with the singular vectors of the given ones, and singular values about 1.
+
+    Shape: (N, R, C).
+    """
     a, b, c = COEFFICIENTS
-    X = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
-    X = X / (X.norm() + 1e-7)
+    are_tall = matrices.shape[1] > matrices.shape[2]
+    X = matrices.mT if are_tall else matrices
+    X = X / (X.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
         A = X @ X.mT
-        X = a * X + (b * A + c * A @ A) @ X
-    return X.mT if matrix.shape[0] > matrix.shape[1] else X
+        polynomial = torch.baddbmm(A, A, A, beta=b, alpha=c)  # b A + c A A
+        X = torch.baddbmm(X, polynomial, X, beta=a)  # a X + (b A + c A A) X
+    return X.mT if are_tall else X
 
 
 class Muon(torch.optim.Optimizer):
@@ -43,13 +50,18 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            ahead = defaultdict(list)  # tensors of one shape are multiplied in one call
             for weights in group["params"]:
                 state = self.state[weights]
                 if not state:
                     state["momentum"] = torch.zeros_like(weights)
                 state["momentum"].mul_(group["momentum"]).add_(weights.grad)
-                ahead = weights.grad.add(state["momentum"], alpha=group["momentum"])
-                rows = ahead.reshape(len(weights), -1)
-                update = orthogonalized(rows.bfloat16() if self.bfloat16 else rows)
-                weights.mul_(len(weights) ** 0.5 / weights.norm())
-                weights.add_(update.to(weights.dtype).view_as(weights), alpha=-group["lr"])
+                gradient = weights.grad.add(state["momentum"], alpha=group["momentum"])
+                ahead[weights.shape].append((weights, gradient))
+            for pairs in ahead.values():
+                tensors, gradients = zip(*pairs, strict=True)
+                rows = torch.stack(gradients).flatten(start_dim=2)
+                updates = orthogonalized(rows.bfloat16() if self.bfloat16 else rows)
+                for weights, update in zip(tensors, updates.to(rows.dtype), strict=True):
+                    weights.mul_(len(weights) ** 0.5 / weights.norm())
+                    weights.add_(update.view_as(weights), alpha=-group["lr"])

@@ -171,9 +171,9 @@ def jittered(images, rng, shift=SHIFT):
     """
     N, _, H, W = images.shape
     padded = functional.pad(images, (shift, shift, shift, shift))
-    offsets = torch.from_numpy(rng.integers(2 * shift + 1, size=(2, N, 1))).to(images.device)
+    offsets = torch_training.sent(rng.integers(2 * shift + 1, size=(2, N, 1)), images.device)
     columns = torch.arange(W, device=images.device).expand(N, W)
-    mirrored = torch.from_numpy(rng.random((N, 1)) < 0.5).to(images.device)
+    mirrored = torch_training.sent(rng.random((N, 1)) < 0.5, images.device)
     columns = torch.where(mirrored, W - 1 - columns, columns) + offsets[1]
     rows = torch.arange(H, device=images.device) + offsets[0]
     n = torch.arange(N, device=images.device)
@@ -229,7 +229,13 @@ class Recipe:
 
 
 RECIPES = {"lab": Recipe, "strong": strong_model.Recipe}
-CONFIGS = {"lab": Config, "strong": strong_model.Config}
+
+
+def config_class(argv):
+    """The options, with their defaults, of a command line (None: sys.argv)."""
+    if runs.one_option(argv, "model", default="lab") == "strong":
+        return strong_model.config_class(argv)
+    return TaughtConfig if runs.one_option(argv, "teacher", default="") else Config
 
 
 def run(config, cifar):
@@ -289,7 +295,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 lr = recipe.set_learning_rate(progress)
                 rng = np.random.default_rng([config.seed, epoch, step, ranks.rank()])
                 mine, weight = ranks.share(batch)
-                indices = torch.from_numpy(mine).to(device)
+                indices = torch_training.sent(mine, device)
                 labels = train_y[indices]
                 logits = trained(recipe.jittered(train_x[indices], mine, epoch, rng))
                 loss = training_loss(logits, labels)
@@ -338,10 +344,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
 
 def main(argv=None):
-    kind = CONFIGS.get(runs.one_option(argv, "model", default="lab"), Config)
-    if kind is Config and runs.one_option(argv, "teacher", default=""):
-        kind = TaughtConfig
-    config = runs.parse(kind, argv, __doc__)
+    config = runs.parse(config_class(argv), argv, __doc__)
     with runs.one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 

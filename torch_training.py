@@ -105,6 +105,11 @@ def on_device(images, labels, device):
     return images, torch.from_numpy(labels).to(device)
 
 
+def sent(array, device):
+    """A NumPy array as a tensor on the device, which is not waited for: it may have much to do."""
+    return torch.from_numpy(array).to(device, non_blocking=True)
+
+
 def he_normal_(layer, rng):
     """Weights of variance 2 / fan_in, from a NumPy generator, as in layers.py; a bias of zeros.
 

@@ -23,7 +23,7 @@ import strong_model
 FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
     "all of them": [],
-    "narrower": ["--no-wide"],
+    "narrower": ["--size", "small"],
     "no whitening": ["--no-whiten"],
     "SGD, not Muon": ["--no-muon"],
     "no mirroring": ["--no-mirror"],
@@ -73,7 +73,8 @@ def ablation(given):
     """One run as given, and one with each trick switched; points and seconds that this changes."""
 
     def settings(options):
-        return runs.parse(strong_model.Config, [*given, *options], __doc__)
+        argv = [*given, *options]
+        return runs.parse(strong_model.config_class(argv), argv, __doc__)
 
     rows = []
     for name, options in ABLATIONS.items():

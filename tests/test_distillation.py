@@ -20,17 +20,17 @@ CPU = torch.device("cpu")
 def taught(tiny_cifar, tmp_path_factory):
     """A run's folder of the stronger network."""
     save_dir = str(tmp_path_factory.mktemp("teacher"))
-    options = {"save_dir": save_dir, "device": "cpu", "epochs": 1, "batch_size": 30, "wide": False}
+    options = {"save_dir": save_dir, "device": "cpu", "size": "small"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strong_model, "NARROW_WIDTHS", (8, 16, 16))
-        pytorch_cifar.run(strong_model.Config(**options), tiny_cifar)
+        patch.setitem(strong_model.SIZES, "small", ((8, 16, 16), False))
+        pytorch_cifar.run(strong_model.Config(epochs=1, batch_size=30, **options), tiny_cifar)
     return f"{save_dir}/pytorch_cifar"
 
 
 @pytest.fixture
 def config(taught, tmp_path, monkeypatch):
     """Options of a short run with that teacher."""
-    monkeypatch.setattr(strong_model, "NARROW_WIDTHS", (8, 16, 16))
+    monkeypatch.setitem(strong_model.SIZES, "small", ((8, 16, 16), False))
     return pytorch_cifar.Config(save_dir=str(tmp_path), device="cpu", epochs=1, teacher=taught)
 
 

@@ -4,6 +4,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import pytorch_cifar
 import runs
@@ -31,6 +32,30 @@ def test_shapes_and_number_of_parameters(rng, images):
     assert len(model.filters()) == 6
     enlarged = strong_model.StrongModel(rng, upsample=True)
     assert enlarged(images[:3]).shape == (3, 10)
+
+
+def test_a_large_network_has_shortcuts(rng, images):
+    model = strong_model.StrongModel(rng, size="large")
+    widths = ((24, 128), (128, 384), (384, 512))
+    blocks = sum(9 * (i * o + 2 * o * o) + 6 * o for i, o in widths)
+    expected = 24 * (12 + 1) + blocks + 10 * (512 + 1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    assert model(images[:2]).shape == (2, 10)
+    assert len(model.filters()) == 9
+    shallow, deep = (strong_model.Block(3, 8, deep) for deep in (False, True))
+    deep.load_state_dict(shallow.state_dict(), strict=False)
+    torch.nn.init.zeros_(deep.conv3.weight)  # then the shortcut is all there is
+    first = functional.gelu(shallow.norm1(functional.max_pool2d(shallow.conv1(images), 2)))
+    assert torch.equal(deep(images), functional.gelu(first))
+
+
+def test_the_large_network_has_defaults_of_its_own():
+    assert pytorch_cifar.config_class(["--model", "strong"]) is strong_model.Config
+    assert pytorch_cifar.config_class(["--size", "large"]) is pytorch_cifar.Config
+    kind = pytorch_cifar.config_class(["--size", "large", "--model=strong"])
+    config = runs.parse(kind, ["--model", "strong", "--size", "large", "--epochs", "3"], "words")
+    assert (config.epochs, config.cutout, config.all_images) == (3, 12, True)
+    assert strong_model.LargeConfig().size == "large"
 
 
 def test_an_image_is_classified_alike_whatever_it_is_tested_with(rng, images):
@@ -154,7 +179,7 @@ def test_the_learning_rates_rise_and_fall():
 def test_every_trick_can_be_switched_off():
     argv = ["--no-muon", "--no-whiten", "--no-mirror", "--no-average", "--no-views"]
     argv += ["--no-bfloat16", "--no-channels-last", "--shift", "0", "--cutout", "0"]
-    argv += ["--label-smoothing", "0", "--upsample", "--no-wide"]
+    argv += ["--label-smoothing", "0", "--upsample", "--size", "small"]
     config = runs.parse(strong_model.Config, argv, "words")
     images = np.random.default_rng(0).standard_normal((50, 3, 32, 32)).astype(np.float32)
     recipe = strong_model.Recipe(config, images, torch.device("cpu"))
