@@ -20,6 +20,7 @@ from torch.nn import functional
 
 import data
 import distillation
+import hard_images
 import metrics
 import ranks
 import runs
@@ -64,10 +65,10 @@ class Config(torch_training.CifarConfig):
 class TaughtConfig(Config):
     """The defaults with a teacher: it guards from learning by heart, so a long training pays."""
 
-    epochs: int = runs.option(200, "passes over the training images", minimum=1)
-    weight_decay: float = runs.option(1e-3, "λ, for the weights of all layers", minimum=0)
-    batch_norm: bool = runs.option(True, "train with batch normalization, folded at the end")
-    all_images: bool = runs.option(True, "train with the validation images, too")
+    epochs: int = runs.other_default(Config, "epochs", 200)
+    weight_decay: float = runs.other_default(Config, "weight_decay", 1e-3)
+    batch_norm: bool = runs.other_default(Config, "batch_norm", True)
+    all_images: bool = runs.other_default(Config, "all_images", True)
 
 
 class ConvolutionalModel(nn.Module):
@@ -194,6 +195,7 @@ class Recipe:
         model = network(np.random.default_rng(config.seed), self.bfloat16)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.first_layer = model.conv1
+        self.selection = hard_images.Selection(len(train_x))
         weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
         biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
         optimizer = torch.optim.SGD(
@@ -212,8 +214,10 @@ class Recipe:
             group["lr"] = lr
         return lr
 
-    def jittered(self, images, indices, epoch, rng):
-        """Images to train with; indices: which of the training images they are."""
+    def jittered(self, images, indices, times_seen, rng):
+        """Images to train with; indices: which of the training images they are; times_seen: how
+        often each of them was trained with before.
+        """
         if not self.config.jitter:
             return images
         is_long = self.config.epochs >= LONG_RUN and not self.config.teacher
@@ -269,7 +273,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     train_x, train_y = torch_training.on_device(cifar.train_x, cifar.train_y, device)
     seen = train_x[: recipe.num_evaluated], train_y[: recipe.num_evaluated]
     valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
-    num_steps = -(-len(train_x) // config.batch_size)
+    selection = recipe.selection
+    num_steps = [-(-selection.size(n) // config.batch_size) for n in range(1, config.epochs + 1)]
     average = torch_training.moving_average(model)
     tested = average.module if config.average else model
     trained = ranks.parallel(model)
@@ -282,22 +287,24 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
     with this.recording():
         gallery = Gallery(this, cifar, lambda: torch_training.first_filters(recipe.first_layer))
-        parts = {"model": model, "average": average, **recipe.optimizers}
+        parts = {"model": model, "average": average, "selection": selection, **recipe.optimizers}
         this.restore_torch(**parts)
         ranks.follow(this, **parts)
         if teacher is not None and not this.is_finished:
             with this.stoppable():
                 taught = distillation.logits(teacher, train_x, train_y)
         for epoch in this.epochs(config.epochs):
-            for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
-                done = (epoch - 1) * num_steps + step - 0.5  # half of this step, so that
-                progress = done / (config.epochs * num_steps)  # its rate is never 0
-                lr = recipe.set_learning_rate(progress)
+            chosen = selection.images()
+            for step, places in this.batches(len(chosen), config.batch_size, config.seed):
+                batch = chosen[places]
+                done = sum(num_steps[: epoch - 1]) + step - 0.5  # half of this step, so that
+                lr = recipe.set_learning_rate(done / sum(num_steps))  # its rate is never 0
                 rng = np.random.default_rng([config.seed, epoch, step, ranks.rank()])
                 mine, weight = ranks.share(batch)
                 indices = torch_training.sent(mine, device)
                 labels = train_y[indices]
-                logits = trained(recipe.jittered(train_x[indices], mine, epoch, rng))
+                times_seen = selection.times_seen[mine].numpy()
+                logits = trained(recipe.jittered(train_x[indices], mine, times_seen, rng))
                 loss = training_loss(logits, labels)
                 if teacher is not None:
                     loss = distillation.loss(loss, logits, taught[indices])
@@ -305,6 +312,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 num_correct = (logits.argmax(dim=1) == labels).sum() * (weight > 0)
                 sums = ranks.summed(loss.item() / ranks.size(), num_correct.item())
                 this.count(*sums, len(batch), lr)
+                selection.saw(batch, logits, labels)
                 for optimizer in recipe.optimizers.values():
                     optimizer.zero_grad()
                 loss.backward()
@@ -312,7 +320,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                     optimizer.step()
                 ranks.average_statistics(model)
                 average.update_parameters(model)
-                gallery.after_step(epoch, step, num_steps)
+                gallery.after_step(epoch, step, num_steps[epoch - 1])
             with this.stoppable():
                 train_loss, train_acc = evaluated(*seen, f"training, {len(seen[0]):,} images")
                 title = "validation" + ", seen in training" * config.all_images
@@ -322,6 +330,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 row["class_acc"] = metrics.recall(result.confusion).tolist()
                 gallery.after_epoch(row)
                 log.epoch(row, gallery.first_filters(), result.confusion)
+            if epoch < config.epochs:
+                selection.next_epoch(epoch + 1)
             this.finish_epoch(row)
         if not this.is_finished:
             with this.stoppable():

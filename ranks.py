@@ -91,6 +91,17 @@ def summed(*numbers):
     return values.tolist()
 
 
+def gathered(values, num_images):
+    """The values (num_images,) for all images of a batch, from those for this rank's share()."""
+    if size() == 1:
+        return values
+    of_all = torch.zeros(num_images, device=_device())
+    mine = of_all[rank() :: size()]
+    mine.copy_(values[: len(mine)])
+    distributed.all_reduce(of_all)
+    return of_all.cpu()
+
+
 def average_statistics(model):
     """Make the running statistics of batch normalisation those of all ranks."""
     if size() == 1:

@@ -61,6 +61,12 @@ def option(default, help, minimum=None, maximum=None, choices=None):
     return field(default=default, metadata=metadata)
 
 
+def other_default(config_class, name, default):
+    """The field of that name in a Config, with another default."""
+    metadata = config_class.__dataclass_fields__[name].metadata
+    return field(default=default, metadata=metadata)
+
+
 def available_threads():
     """Processors this process may use: its affinity, and its container's quota on Linux."""
     if hasattr(os, "sched_getaffinity"):
@@ -128,7 +134,8 @@ def parse(config_class, argv, description):
     parser = _Parser(description=description, formatter_class=formatter, allow_abbrev=False)
     for f in fields(config_class):
         default = f.default if f.default is not MISSING else f.default_factory()
-        value = "" if default in (None, False, "") else f" [{_shown(default)}]"
+        has_default = default not in (None, "") and default is not False
+        value = f" [{_shown(default)}]" if has_default else ""
         text = f.metadata["help"] + value
         if default is True:
             kind = argparse.BooleanOptionalAction
@@ -156,7 +163,9 @@ def one_option(argv, name, default):
 
 
 def _shown(default):
-    return " ".join(map(str, default)) if isinstance(default, list) else default
+    if isinstance(default, list):
+        return " ".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else default
 
 
 @contextmanager

@@ -26,6 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import hard_images
 import runs
 import torch_training
 from muon import Muon
@@ -39,16 +40,12 @@ SIZES = {
 WHITENING_SIZE = 2  # pixels of the first filters' sides
 WHITENING_IMAGES = 2_000  # from which they are computed
 UPSAMPLED = 48  # pixels of an image's sides
+WHOLE = 0.25  # share of the epochs that leave out no image
 WARM_UP = 0.1  # share of the steps in which the learning rates rise
 ADAM_RATE = 0.005  # largest one, of everything that is not a filter
 SGD_RATE = 1.5  # largest one, of the filters without Muon
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25}
-
-
-def _size_option(default):
-    text = "of the network; small: 55 %% of the arithmetic; large: for a GPU, other defaults"
-    return runs.option(default, text, choices=tuple(SIZES))
 
 
 @dataclass(kw_only=True)
@@ -57,10 +54,20 @@ class Config(torch_training.CifarConfig):
     epochs: int = runs.option(9, "passes over the training images", minimum=1)
     batch_size: int = runs.option(500, "images in a step", minimum=1)
     lr: float = runs.option(0.12, "largest learning rate of the filters, for Muon", minimum=0)
-    size: str = _size_option("medium")
+    size: str = runs.option(
+        "medium",
+        "of the network; small: 55 %% of the arithmetic; large: for a GPU, other defaults",
+        choices=tuple(SIZES),
+    )
+    skip: float = runs.option(
+        1 / 3,
+        "share of the images, the easiest ones, that an epoch leaves out after the first quarter",
+        minimum=0,
+        maximum=0.5,
+    )
     whiten: bool = runs.option(True, "begin with filters that make the pixels uncorrelated")
     muon: bool = runs.option(True, "move the filters by Muon; else by SGD")
-    mirror: bool = runs.option(True, "mirror each image in every other epoch")
+    mirror: bool = runs.option(True, "mirror each image every other time")
     shift: int = runs.option(
         2, "pixels that images are shifted by at most; 0: none", minimum=0, maximum=31
     )
@@ -76,14 +83,13 @@ class Config(torch_training.CifarConfig):
 class LargeConfig(Config):
     """The defaults of the large network, which knows its images by heart sooner."""
 
-    size: str = _size_option("large")
-    epochs: int = runs.option(36, "passes over the training images", minimum=1)
-    batch_size: int = runs.option(1000, "images in a step", minimum=1)
-    shift: int = runs.option(
-        4, "pixels that images are shifted by at most; 0: none", minimum=0, maximum=31
-    )
-    cutout: int = runs.option(12, "side of a square that is cut out of images; 0: none", minimum=0)
-    all_images: bool = runs.option(True, "train with the validation images, too")
+    size: str = runs.other_default(Config, "size", "large")
+    epochs: int = runs.other_default(Config, "epochs", 36)
+    batch_size: int = runs.other_default(Config, "batch_size", 1000)
+    skip: float = runs.other_default(Config, "skip", 0.0)
+    shift: int = runs.other_default(Config, "shift", 4)
+    cutout: int = runs.other_default(Config, "cutout", 12)
+    all_images: bool = runs.other_default(Config, "all_images", True)
 
 
 def config_class(argv):
@@ -232,6 +238,8 @@ class Recipe:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         rng = np.random.default_rng(config.seed)
         model = StrongModel(rng, self.bfloat16, config.upsample, layout, config.size)
+        num_whole = max(1, round(WHOLE * config.epochs))
+        self.selection = hard_images.Selection(len(train_x), config.skip, num_whole)
         if config.whiten:
             whiten_(model.whiten, torch.from_numpy(train_x[:WHITENING_IMAGES]))
         self.model = model.to(device)
@@ -261,9 +269,9 @@ class Recipe:
                 group["lr"] = peak * factor
         return self.peaks[0] * factor
 
-    def jittered(self, images, indices, epoch, rng):
-        """In two epochs the network sees each image either way round, and none twice the same."""
-        turned = self.turned_first[indices] ^ (epoch % 2 == 0)
+    def jittered(self, images, indices, times_seen, rng):
+        """The network sees each image either way round by turns, and hardly ever twice the same."""
+        turned = self.turned_first[indices] ^ (times_seen % 2 == 1)
         return jittered(images, turned, rng, self.config)
 
     def training_loss(self, loss_function):

@@ -24,6 +24,7 @@ FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
     "all of them": [],
     "narrower": ["--size", "small"],
+    "all images in every epoch": ["--skip", "0"],
     "no whitening": ["--no-whiten"],
     "SGD, not Muon": ["--no-muon"],
     "no mirroring": ["--no-mirror"],

@@ -159,7 +159,7 @@ def test_a_folded_model_is_the_labs_and_has_the_same_outputs(normalized):
 )
 def test_long_runs_without_a_teacher_have_more_jitter(epochs, teacher, shift, monkeypatch):
     config = pytorch_cifar.Config(epochs=epochs, teacher=teacher)
-    recipe = pytorch_cifar.Recipe(config, None, torch.device("cpu"))
+    recipe = pytorch_cifar.Recipe(config, [], torch.device("cpu"))
     monkeypatch.setattr(pytorch_cifar, "jittered", lambda images, rng, shift: shift)
     assert recipe.jittered(None, None, 1, None) == shift
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import hard_images
 import ranks
 import runs
 import torch_training
@@ -127,6 +128,13 @@ def test_two_ranks_train_as_one_does(start, tmp_path):
         assert torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
     assert [path.name for path in two.iterdir()] == ["pytorch_cifar"]
     assert (results(two)["status"], results(two)["processes"]) == ("finished", 2)
+
+
+def test_each_rank_knows_the_losses_that_the_other_has_seen(whole):
+    checkpoint = torch.load(whole / "pytorch_cifar" / "checkpoint.pt", weights_only=True)
+    selection = checkpoint["state"]["selection"]
+    assert (selection["losses"] < hard_images.MUST_BE_SEEN).all()
+    assert sorted(selection["times_seen"].tolist()) == [1] * 20 + [2] * 40
 
 
 def test_a_lost_rank_ends_the_run_and_it_is_resumed_with_the_same_bits(start, whole, tmp_path):

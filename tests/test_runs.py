@@ -48,6 +48,19 @@ def test_help_shows_the_defaults(capsys):
     text = capsys.readouterr().out
     assert "[50]" in text
     assert "[0.5 1.5]" in text
+    assert "order of the images [0]" in " ".join(text.split())
+    assert "[None]" not in text
+    assert "[False]" not in text
+
+
+def test_a_config_with_another_default_has_the_same_bounds():
+    @dataclass(kw_only=True)
+    class Longer(Config):
+        epochs: int = runs.other_default(Config, "epochs", 70)
+
+    assert Longer().epochs == 70
+    with pytest.raises(runs.RunError, match="at least 1, got 0"):
+        Longer(epochs=0)
 
 
 @pytest.mark.parametrize(

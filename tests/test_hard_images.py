@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+
+import hard_images
+import pytorch_cifar
+import strong_model
+
+LABELS = torch.zeros(9, dtype=torch.int64)
+
+
+def logits(losses):
+    """Logits of two classes with these losses for class 0."""
+    p = np.exp(-np.asarray(losses, np.float64))
+    return torch.tensor(np.stack([np.log(p), np.log1p(-p)], axis=1))
+
+
+def test_the_easiest_are_left_out_once_and_then_come_back():
+    selection = hard_images.Selection(9, skip=1 / 3, num_whole=1)
+    assert selection.images().tolist() == list(range(9))
+    selection.saw(np.arange(9), logits([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6, 0.5]), LABELS)
+    selection.next_epoch(2)
+    assert selection.images().tolist() == [1, 3, 5, 6, 7, 8]
+    order = np.array([8, 7, 6, 5, 3, 1])
+    selection.saw(order, logits([0.1, 0.2, 0.9, 0.3, 0.4, 0.5]), LABELS[:6])
+    selection.next_epoch(3)
+    assert selection.images().tolist() == [0, 1, 2, 3, 4, 6]  # not the three that are now easiest
+    assert selection.times_seen.tolist() == [1, 2, 1, 2, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("skip", [0.2, 1 / 3, 0.5])
+def test_no_image_is_left_out_twice_in_a_row(skip, rng):
+    selection = hard_images.Selection(100, skip, num_whole=2)
+    was_in = np.ones(100, bool)
+    for epoch in range(1, 12):
+        is_in = np.isin(np.arange(100), selection.images())
+        assert (
+            is_in.sum() == selection.size(epoch) == (100 if epoch <= 2 else round(100 - 100 * skip))
+        )
+        assert (is_in | was_in).all()
+        batch = rng.permutation(selection.images())
+        losses = rng.exponential(size=len(batch)) + 0.01
+        selection.saw(batch, logits(losses), torch.zeros(len(batch), dtype=torch.int64))
+        selection.next_epoch(epoch + 1)
+        was_in = is_in
+
+
+def test_without_skipping_every_epoch_has_all_images():
+    selection = hard_images.Selection(9)
+    for epoch in (2, 3):
+        selection.saw(np.arange(9), logits(np.full(9, 0.5)), LABELS)
+        selection.next_epoch(epoch)
+        assert selection.images().tolist() == list(range(9))
+    assert selection.times_seen.tolist() == [2] * 9
+
+
+def test_what_is_remembered_goes_into_a_checkpoint_and_comes_back():
+    selection, other = (hard_images.Selection(9, skip=1 / 3) for _ in range(2))
+    selection.saw(np.arange(9), logits(np.linspace(0.1, 0.9, 9)), LABELS)
+    selection.next_epoch(2)
+    state = selection.state_dict()
+    other.load_state_dict(state)
+    assert other.images().tolist() == [3, 4, 5, 6, 7, 8]
+    other.saw(np.array([3, 4]), logits([0.5, 0.5]), LABELS[:2])
+    assert selection.times_seen.tolist() == [1] * 9  # neither changes with the other
+
+
+@pytest.mark.parametrize(("epochs", "num_whole"), [(1, 1), (2, 1), (8, 2), (12, 3)])
+def test_a_quarter_of_the_epochs_of_the_stronger_network_is_whole(epochs, num_whole, rng):
+    config = strong_model.Config(epochs=epochs, size="small")
+    images = rng.standard_normal((90, 3, 32, 32)).astype(np.float32)
+    selection = strong_model.Recipe(config, images, torch.device("cpu")).selection
+    sizes = [selection.size(epoch) for epoch in range(1, epochs + 1)]
+    assert sizes == num_whole * [90] + (epochs - num_whole) * [60]
+
+
+def test_a_run_trains_with_the_images_that_were_chosen(tiny_cifar, tmp_path, monkeypatch, capsys):
+    seen, progress = [], []
+
+    def jittered(self, images, indices, times_seen, rng):
+        assert np.array_equal(images.numpy(), tiny_cifar.train_x[indices])
+        seen.extend(zip(indices.tolist(), times_seen.tolist(), strict=True))
+        return images
+
+    def set_learning_rate(self, done):
+        progress.append(done)
+        return 0.0
+
+    monkeypatch.setattr(strong_model.Recipe, "jittered", jittered)
+    monkeypatch.setattr(strong_model.Recipe, "set_learning_rate", set_learning_rate)
+    options = {"save_dir": str(tmp_path), "device": "cpu", "size": "small", "batch_size": 20}
+    pytorch_cifar.run(strong_model.Config(epochs=3, **options), tiny_cifar)
+    first, second, third = seen[:60], seen[60:100], seen[100:]
+    assert sorted(first) == [(n, 0) for n in range(60)]
+    assert len(third) == 40
+    assert {times for _, times in second} == {1}
+    left_out = set(range(60)) - {n for n, _ in second}
+    assert sorted(left_out) == sorted(n for n, times in third if times == 1)
+    np.testing.assert_allclose(progress, (np.arange(7) + 0.5) / 7)  # 3 + 2 + 2 steps
+    assert capsys.readouterr().out.count("the 20 easiest images are left out of epoch") == 2
