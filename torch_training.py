@@ -106,8 +106,10 @@ def on_device(images, labels, device):
 
 
 def sent(array, device):
-    """A NumPy array as a tensor on the device, which is not waited for: it may have much to do."""
-    return torch.from_numpy(array).to(device, non_blocking=True)
+    """A NumPy array as a tensor on the device. CUDA copies it before it does anything else, so a
+    GPU that has much to do is not waited for; other devices might find the array gone.
+    """
+    return torch.from_numpy(array).to(device, non_blocking=device.type == "cuda")
 
 
 def he_normal_(layer, rng):

@@ -170,7 +170,7 @@ def test_long_runs_without_a_teacher_have_more_jitter(epochs, teacher, shift, mo
 )
 def test_the_network_is_normalized_only_if_asked_for(wanted, network):
     config = pytorch_cifar.Config(batch_norm=wanted)
-    assert type(pytorch_cifar.Recipe(config, None, torch.device("cpu")).model) is network
+    assert type(pytorch_cifar.Recipe(config, [], torch.device("cpu")).model) is network
 
 
 def test_a_teacher_brings_defaults_of_its_own(monkeypatch):
