@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from support.drawing import own_settings
+
 REACH_SECONDS = 8  # how long a mirror may take to answer at all
 STALL_SECONDS = 10  # how long a download may stand still
 
@@ -592,6 +594,7 @@ def _draw_in_chunks(num, seed, shape, draw):
     return images, labels
 
 
+@own_settings()
 def _glyph_distances():
     """The digits of each font as maps of the distance to their outline, positive inside.
 
