@@ -27,6 +27,7 @@ Threads: the batch is cut into as many parts as there are threads, part t of T f
 Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows and columns.
 """
 
+import operator
 import os
 
 import numpy as np
@@ -58,20 +59,42 @@ cdef int num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaff
 )
 
 
+# GNU's OpenMP runs out of stack, or ends the process, where it cannot start that many
+MAX_THREADS = max(256, os.cpu_count() or 1)
+
+cdef bint is_forked = False
+
+
+def _after_fork():
+    """One thread from now on: a forked process does not have the others, but OpenMP would wait for
+    them for ever.
+    """
+    global num_threads, is_forked
+    num_threads, is_forked = 1, True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def get_num_threads():
     """Number of threads the kernels share a batch among."""
     return num_threads
 
 
-def set_num_threads(int threads):
+def set_num_threads(threads):
     """Share every batch among `threads` threads from now on.
 
-    Raises: ValueError if threads < 1.
+    A process that was forked, as multiprocessing may do, has one thread whatever is asked for.
+    Raises: ValueError unless threads is from 1 to MAX_THREADS.
     """
     global num_threads
+    threads = operator.index(threads)
     if threads < 1:
         raise ValueError(f"expected at least 1 thread, got {threads}")
-    num_threads = threads
+    if threads > MAX_THREADS:
+        raise ValueError(f"expected at most {MAX_THREADS} threads, got {threads}")
+    num_threads = 1 if is_forked else threads
 
 
 # --- whole batches, the exercise's own layout ---------------------------------------------------
