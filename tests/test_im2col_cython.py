@@ -152,8 +152,10 @@ def all_kernels():
     for stride in (1, 2):
         rng = np.random.default_rng(1)
         net = [layers.Convolution(x, 3, 3, "conv", stride=stride, rng=rng)]
-        net += [layers.MaxPooling(net[-1], "pool"), layers.ReLU(net[-1], "relu")]
-        net += [layers.Flatten(net[-1], "flatten"), layers.FC(net[-1], 2, "fc", rng=rng)]
+        net += [layers.MaxPooling(net[-1], "pool")]
+        net += [layers.ReLU(net[-1], "relu")]
+        net += [layers.Flatten(net[-1], "flatten")]
+        net += [layers.FC(net[-1], 2, "fc", rng=rng)]
         out = x
         for layer in net:
             out = layer.forward(out)
