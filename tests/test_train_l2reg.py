@@ -37,6 +37,7 @@ def test_one_folder_a_weight_decay_and_a_comparison(script, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == [
         "comparison.csv",
         "comparison.png",
+        "config.json",
         "lambda_0.001",
         "lambda_0.1",
     ]

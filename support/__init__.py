@@ -1,0 +1,1 @@
+"""Machinery behind the scripts: nothing in it is part of the lesson."""
