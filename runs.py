@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import math
-import operator
 import os
 import platform
 import shlex
@@ -131,22 +130,27 @@ class CommonConfig:
         for f in fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices")
             for number in value if isinstance(value, list | tuple) else [value]:
-                for bound, words, fits in (
-                    ("minimum", "at least", operator.ge),  # refuses a nan, too
-                    ("maximum", "at most", operator.le),
-                ):
-                    limit = f.metadata.get(bound)
-                    if None not in (limit, number) and not fits(number, limit):
-                        raise RunError(
-                            f"{_flag(f.name)}: expected a number of {words} {limit}, got {number}"
-                        )
-                if isinstance(number, float) and not math.isfinite(number):
-                    raise RunError(f"{_flag(f.name)}: expected a finite number, got {number}")
+                if wrong := _out_of_bounds(number, f.metadata):
+                    raise RunError(f"{_flag(f.name)}: expected a {wrong}, got {number}")
             if choices and value not in choices:
                 raise RunError(
                     f"{_flag(f.name)}: expected one of {', '.join(choices)}, got {value!r}"
                     + _did_you_mean(value, choices)
                 )
+
+
+def _out_of_bounds(number, bounds):
+    """What a number should have been, if it is not: "number of at least 1"."""
+    low, high = bounds.get("minimum"), bounds.get("maximum")
+    if number is None or (low, high) == (None, None):
+        return None
+    if not isinstance(number, int | float):
+        return "number"
+    if low is not None and not number >= low:  # this refuses a nan, too
+        return f"number of at least {low}"
+    if high is not None and not number <= high:
+        return f"number of at most {high}"
+    return None if math.isfinite(number) else "finite number"
 
 
 def _flag(name):

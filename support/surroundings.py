@@ -31,7 +31,8 @@ def discard_output():
 
 
 def _nowhere():
-    return Path(os.devnull).open("w", encoding="utf-8")  # for the rest of the process
+    # for the rest of the process
+    return Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace")
 
 
 def folder(text):
