@@ -360,7 +360,7 @@ def _read_json(path):
 
 IN_USE = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # all else: there are no locks here
 
-# filelock would take any other error for a lock that is held, and does not say who holds one
+# filelock does not say who holds a lock, and its older versions take every error for a held one
 _locks = {}  # path: descriptor; the system lets go of them when the process ends, however it does
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 MAX_THREADS = max(64, 4 * (os.cpu_count() or 1))
@@ -27,7 +28,8 @@ def discard_output():
         try:
             stream.flush()
         except OSError:
-            os.dup2(_nowhere().fileno(), stream.fileno())
+            with suppress(OSError):  # a stream that is no file
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _nowhere():
@@ -59,8 +61,8 @@ def no_room(error):
     resume = "and the same command with --resume goes on"
     if error.errno == errno.EFBIG:
         return (
-            f"; not the disk is full, but a limit on the size of files was met: raise it (ulimit "
-            f"-f unlimited), {resume}"
+            "; the disk is not full: a limit on the size of files was met; raise it (ulimit -f "
+            f"unlimited), {resume}"
         )
     if error.errno == getattr(errno, "EDQUOT", None):
         return f"; your quota on this disk is used up: remove some files, {resume}"

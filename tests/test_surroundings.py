@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-import data
+import nn
 import runs
+import train
 from conftest import ROOT
 from support import surroundings
 
@@ -67,16 +69,16 @@ def test_help_of_every_script_on_a_console_that_knows_ascii_only(module, monkeyp
     assert "100% %s" in " ".join(text.split())
 
 
-def test_a_comparison_that_speaks_of_lambda_on_such_a_console(digits, tmp_path, monkeypatch):
+def test_a_script_that_speaks_of_lambda_on_such_a_console(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     import pytorch_mnist
 
-    few = dataclasses.replace(digits, valid_x=digits.test_x, valid_y=digits.test_y)
-    monkeypatch.setattr(data, "load_mnist", lambda *_args: few)
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
-    pytorch_mnist.main([*SMALL, "--save-dir", str(tmp_path), "--weight-decay", "0.03"])
-    results = json.loads((tmp_path / "pytorch_mnist" / "results.json").read_text())
-    assert results["status"] == "finished"
+    console = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    config = runs.parse(pytorch_mnist.Config, ["--save-dir", str(tmp_path)], "words")
+    pytorch_mnist.compare(config, tmp_path, None, None, {}, "")
+    console.flush()
+    assert b"with the same \\u03bb to compare with" in console.buffer.getvalue()
 
 
 @needs_posix
@@ -95,6 +97,15 @@ def test_a_closed_stream_and_a_folder_whose_name_is_not_unicode(data_dir, tmp_pa
         path = os.path.join(folder, b"train", name.encode())  # noqa: PTH118 -- bytes
         with open(path, encoding="utf-8") as file:  # noqa: PTH123
             assert os.fsdecode(folder) in json.load(file)[key]
+
+
+def test_a_run_says_first_which_data_and_how_many_images(digits, capsys):
+    digits.introduce()
+    out = capsys.readouterr().out
+    assert out.splitlines() == [
+        "mnist: generated, 500 / 5,000 / 200 images for training, validation and test",
+        "mnist: generated stand-in, not the real data",
+    ]
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -200,6 +211,19 @@ def test_every_number_of_every_script_has_bounds_that_hold(module):
                 wrong = [value] if isinstance(default, list) else value
                 with pytest.raises(runs.RunError, match=f"--{f.name.replace('_', '-')}: expected"):
                     config_class(**{f.name: wrong})
+
+
+def test_a_rate_of_zero_trains_nothing_and_ends_well(digits, tmp_path):
+    config = train.Config(
+        save_dir=str(tmp_path), train_size=100, lr_scale=0.0, epochs=2, batch_size=100, threads=1
+    )
+    few = dataclasses.replace(digits, valid_x=digits.test_x, valid_y=digits.test_y)
+    results = train.run(config, few)
+    assert results["status"] == "finished"
+    initial = train.build_net(1, np.random.default_rng(config.seed))
+    with np.load(tmp_path / "train" / "model.npz") as model:
+        for name, array in nn.parameters(initial).items():
+            assert np.array_equal(model[name], array)
 
 
 # --- room and other programs --------------------------------------------------------------------
