@@ -96,7 +96,7 @@ def folder_option(variable, default, help):
 def _folder(name, text):
     try:
         return surroundings.folder(text)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise RunError(f"{name}: {error}") from error
 
 
@@ -135,7 +135,7 @@ class CommonConfig:
             if choices and value not in choices:
                 raise RunError(
                     f"{_flag(f.name)}: expected one of {', '.join(choices)}, got {value!r}"
-                    + _did_you_mean(value, choices)
+                    + _did_you_mean(str(value), choices)
                 )
 
 
@@ -159,7 +159,8 @@ def _flag(name):
 
 def _did_you_mean(word, known):
     """The most similar of the known words as an addition to a message, if one is similar."""
-    similar = difflib.get_close_matches(str(word), known, 1)
+    longer = [other for other in known if len(word) > 2 and other.startswith(word)]
+    similar = longer or difflib.get_close_matches(word, known, 1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
 
@@ -465,7 +466,7 @@ def _check_options(folder, options, fixed=(), free=()):
         flags = {_flag(prefix + name) for name in others for prefix in ("", "no_")}
         raise RunError(
             f"cannot resume {folder} with another {changes}; with the options that it had: "
-            f"{_command(lambda flag: flag not in flags)}"
+            f"{_command_without(flags)}"
         )
 
 
@@ -536,6 +537,8 @@ class Run:
         self.agree = None
         self.has_bar = sys.stderr.isatty()
         self._resuming = resuming
+        save_dir = options.get("save_dir", str(HERE / "out"))
+        self._place = ["--save-dir", save_dir] if save_dir != str(HERE / "out") else []
         self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
         self._max_epochs = 0
         self._state = dict  # returns what is to be saved
@@ -886,9 +889,10 @@ class Run:
     def _stop(self):
         """Save and raise Interrupted."""
         self.save_checkpoint()
-        command = "the same command with"  # that of torchrun is not known
-        if self.agree is None:
-            command = _command(lambda flag: flag == "--save-dir")
+        command = "the same command with"
+        script = Path(sys.argv[0])
+        if self.agree is None and script.resolve().parent == HERE:  # not by torchrun, no notebook
+            command = shlex.join(["python3", str(script), *self._place])
         raise Interrupted(
             self._signum,
             f"interrupted in epoch {self.position.epoch} after step {self.position.step}; "
@@ -1002,13 +1006,13 @@ def move_aside(folder):
     return folder.rename(aside)
 
 
-def _command(keeps=lambda _flag: True):
-    """The line that started this script, with those of its options for which keeps(flag) holds."""
-    words, kept = ["python3", sys.argv[0]], True
+def _command_without(flags):
+    """The line that started this script, without some of its options."""
+    words, keep = ["python3", sys.argv[0]], True
     for word in sys.argv[1:]:
         if word.startswith("--"):
-            kept = keeps(word.partition("=")[0])
-        words += [word] * kept
+            keep = word.partition("=")[0] not in flags
+        words += [word] * keep
     return shlex.join(words)
 
 

@@ -80,6 +80,7 @@ def test_a_config_with_another_default_has_the_same_bounds():
         (["--seed", str(2**32)], f"--seed: expected a number of at most {2**32 - 1}, got"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3; did you mean --epochs?"),
         (["--batch_size=3"], "unrecognized arguments: --batch_size=3; did you mean --batch-size?"),
+        (["--check", "1"], "unrecognized arguments: --check 1; did you mean --checkpoint-minutes?"),
         (["seed=3"], "unrecognized arguments: seed=3; did you mean --seed?"),
         (["--dataset", "syntetic"], "got 'syntetic'; did you mean synthetic?"),
         (["--zzz"], "unrecognized arguments: --zzz (--help"),

@@ -129,7 +129,8 @@ def test_an_interrupted_run_is_resumed_with_the_same_bits(kill, script, whole, d
     else:
         assert process.returncode == 128 + kill
         assert results(folder)["status"] == "interrupted"
-        assert f"python3 {ROOT / 'train.py'} --resume goes on from there" in err
+        command = f"python3 {ROOT / 'train.py'} --save-dir {tmp_path / 'out'} --resume"
+        assert f"{command} goes on from there" in err
         assert err.count("\n") == 1
     done = script("train.py", "--resume")  # with the options it had
     assert done.returncode == 0, done.stderr
