@@ -121,6 +121,12 @@ class Dataset:
         said = [f"{self.name}: {notes[self.provenance]}"] if self.provenance in notes else []
         return "; ".join(said + ["validation images were trained with"] * self.trains_with_valid)
 
+    def introduce(self):
+        """Say at the start of a run what the images are and how many, and warn as announce does."""
+        sizes = " / ".join(f"{len(y):,}" for y in (self.train_y, self.valid_y, self.test_y))
+        print(f"{self.name}: {self.provenance}, {sizes} images for training, validation and test")
+        self.announce()
+
     def announce(self):
         """Say so if the images are not the official ones; at the start and at the end of a run."""
         if self.note:

@@ -36,7 +36,9 @@ class Config(torch_training.Config):
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
-    weight_decay: float = runs.option(1e-2, "λ: loss + λ/2 * sum of squared weights", minimum=0)
+    weight_decay: float = runs.option(
+        1e-2, "λ: loss + λ/2 * sum of squared weights", minimum=0, maximum=1000
+    )
 
 
 class ConvolutionalModel(nn.Module):
@@ -72,7 +74,7 @@ def l2_loss(model, weight_decay):
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config)
-    mnist.announce()
+    mnist.introduce()
     folder = Path(config.save_dir) / "pytorch_mnist"
     facts = runs.facts(asdict(config), mnist, str(device), "numpy", "torch")
     this = runs.Run.start(folder, asdict(config), config.resume, **facts)
@@ -169,7 +171,7 @@ def compare(config, folder, this, gallery, results, note):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    config = runs.parse(Config, argv, __doc__, "pytorch_mnist")
     with runs.one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 

@@ -122,11 +122,11 @@ def start(threads, mnist):
     """Set and print what the whole run depends on."""
     layers.set_num_threads(threads)
     print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
-    mnist.announce()
+    mnist.introduce()
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    config = runs.parse(Config, argv, __doc__, "train")
     with runs.one_line_errors(data.DataError):
         if config.summary:
             rng = np.random.default_rng(config.seed)

@@ -31,8 +31,17 @@ COMPARISON_COLUMNS = [
 @dataclass(kw_only=True)
 class Config(train.Config):
     weight_decay: list = runs.option(
-        lambda: [1e-3, 1e-2, 1e-1], "λ, one or more: loss + λ/2 * sum of squared weights", minimum=0
+        lambda: [1e-3, 1e-2, 1e-1],
+        "λ, one or more: loss + λ/2 * sum of squared weights",
+        minimum=0,
+        maximum=1000,
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        names = [f"{value:g}" for value in self.weight_decay]  # of the folders
+        if len(set(names)) < len(names):
+            raise runs.RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
 
 
 def regularized_loss(net, weight_decay):
@@ -49,7 +58,7 @@ def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
     train.start(config.threads, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
-    runs.claim(folder, config.resume)
+    runs.claim(folder, asdict(config), config.resume, free=("weight_decay",))
     columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
     plots.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
@@ -97,7 +106,7 @@ def train_one(config, mnist, folder, weight_decay):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    config = runs.parse(Config, argv, __doc__, "train_l2reg")
     with runs.one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 
