@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import metrics
 import runs
+from support import metrics, tables
 from support.parameters import Parameters
 
 
@@ -174,40 +174,24 @@ def summary_rows(net, batch_size):
 def summary(net, batch_size):
     """summary_rows with their totals, as a table."""
     rows = summary_rows(net, batch_size)
-    width = max(len("layer"), *(len(row.name) for row in rows))
-    line = f"{{:{width}}}  {{:>12}}  {{:>10}}  {{:>15}}  {{:>13}}  {{:>12}}"
-    lines = [
-        line.format(
-            "layer", "output", "parameters", "receptive field", "multiply-adds", "kept bytes"
-        )
-    ]
-    lines += [
-        line.format(
-            row.name,
-            "x".join(map(str, row.output)),
-            f"{row.num_params:,}",
-            "all"
-            if row.receptive_field is None
-            else f"{row.receptive_field}x{row.receptive_field}",
-            f"{row.multiply_adds:,}",
-            f"{row.kept_bytes:,}",
-        )
-        for row in rows
-    ]
-    totals = [f"{sum(getattr(row, key) for row in rows):,}" for key in SUMMED]
-    lines.append(line.format("total", "", totals[0], "", *totals[1:]))
+    columns = [("layer", "<"), (f"{'output':>12}", ""), ("parameters", ",")]
+    columns += [("receptive field", ""), ("multiply-adds", ","), (f"{'kept bytes':>12}", ",")]
+    cells = []
+    for row in rows:
+        field = row.receptive_field
+        field = "all" if field is None else f"{field}x{field}"
+        output = "x".join(map(str, row.output))
+        cells.append([row.name, output, row.num_params, field, row.multiply_adds, row.kept_bytes])
+    totals = [sum(row[i] for row in cells) for i in (2, 4, 5)]
+    cells.append(["total", "", totals[0], "", *totals[1:]])
     outputs = sum(int(np.prod(row.output)) for row in rows) * batch_size
     itemsize = getattr(net[0], "dtype", np.dtype(np.float64)).itemsize
-    lines += [
-        "",
-        "output and multiply-adds: one image, forward; kept bytes: what the layers hold for the",
+    return (
+        f"{tables.text_table(columns, cells)}\n\n"
+        "output and multiply-adds: one image, forward; kept bytes: what the layers hold for the\n"
         f"backward pass of a batch of {batch_size}. Keeping every output instead would take "
-        f"{outputs * itemsize:,} bytes.",
-    ]
-    return "\n".join(lines)
-
-
-SUMMED = ("num_params", "multiply_adds", "kept_bytes")
+        f"{outputs * itemsize:,} bytes."
+    )
 
 
 def _memory(array):

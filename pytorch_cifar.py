@@ -21,12 +21,12 @@ from torch.nn import functional
 import data
 import distillation
 import hard_images
-import metrics
 import ranks
 import runs
 import strong_model
 import torch_training
-from gallery import Gallery
+from support import metrics
+from support.gallery import Gallery
 from torch_training import evaluate
 
 NUM_PARAMETERS = 449_898

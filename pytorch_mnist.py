@@ -8,8 +8,7 @@ train_l2reg.py; where its run with the same λ (for 0 that of train.py) is in th
 two are put side by side in comparison.png and comparison.csv.
 """
 
-import csv
-import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from torch import nn
 from torch.nn import functional
 
 import data
-import plots
 import runs
 import torch_training
-from gallery import Gallery
+from support import comparisons, tables
+from support.gallery import Gallery
+from support.read_runs import Record, differences
 
 # learning rate from the given epoch on
 LR_POLICY = {1: 1e-1, 3: 1e-2, 5: 1e-3, 7: 1e-4}
@@ -131,43 +131,43 @@ def run(config, mnist):
 def compare(config, folder, this, gallery, results, note):
     """Put this run beside the NumPy run with the same λ, if there is one: a picture and a table."""
     name = f"train_l2reg/lambda_{config.weight_decay:g}" if config.weight_decay else "train"
-    theirs = Path(config.save_dir) / name
-    try:
-        known = json.loads((theirs / "results.json").read_text(encoding="utf-8"))
-        with (theirs / "history.csv").open(newline="") as file:
-            history = [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
-        with (theirs / "model.npz").open("rb") as file, np.load(file) as arrays:
-            filters = arrays["0.conv1.weights"].reshape(-1, 1, 5, 5)
-        known |= json.loads((theirs / "config.json").read_text(encoding="utf-8"))
-        test_acc = known["test_acc"]
-    except (OSError, ValueError, KeyError) as error:
-        print(f"no finished NumPy run with the same λ to compare with: {error}")
+    other = Record(Path(config.save_dir) / name)
+    weights = other.arrays("model.npz").get("0.conv1.weights")
+    if other.test_acc is None or weights is None or not other.history:
+        reason = "; ".join(other.problems) or f"{other.folder} is {other.state}"
+        print(f"no finished NumPy run with the same λ to compare with: {reason}")
         return
-    if unlike := runs.unlike(known, {**this.results, **asdict(config)}):
+    ours = {**this.results, **asdict(config)}
+    if unlike := differences({**other.results, **other.config}, ours):
         print(f"no comparison with the NumPy run, which is another one: {'; '.join(unlike)}")
         return
+    k = math.isqrt(weights[0].size)
+    makers = {
+        "NumPy": (weights.reshape(-1, 1, k, k), other.epochs, other.test_acc),
+        "PyTorch": (gallery.first_filters(), this.history, results["test_acc"]),
+    }
     columns = [
-        {"name": "NumPy", "filters": filters, "history": history, "test_acc": test_acc},
-        {
-            "name": "PyTorch",
-            "filters": gallery.first_filters(),
-            "history": this.history,
-            "test_acc": results["test_acc"],
-        },
+        {"name": name, "filters": filters, "history": history, "test_acc": test_acc}
+        for name, (filters, history, test_acc) in makers.items()
     ]
-    plots.draw_side_by_side(folder / "comparison.png", columns, note)
-    rows = []
-    print(f"\n{'epoch':>5}" + "".join(f"{key + ', NumPy':>19}{'PyTorch':>10}" for key in COMPARED))
-    for row, other in zip(this.history, history, strict=False):
+    comparisons.draw_side_by_side(folder / "comparison.png", columns, note)
+    write_comparison(folder / "comparison.csv", other.epochs, this.history)
+    print(f"test accuracy: NumPy {other.test_acc:.2%}, PyTorch {results['test_acc']:.2%}")
+
+
+def write_comparison(path, numpy_history, pytorch_history):
+    """Print and write what both histories say of each epoch."""
+    rows, cells = [], []
+    for numpy_row, row in zip(numpy_history, pytorch_history, strict=False):
         rows.append({"epoch": row["epoch"]})
         for key in COMPARED:
-            rows[-1] |= {f"numpy_{key}": other[key], f"pytorch_{key}": row[key]}
-        cells = "".join(f"{other[key]:19.5f}{row[key]:10.5f}" for key in COMPARED)
-        print(f"{row['epoch']:5d}{cells}")
-    print(f"test accuracy: NumPy {test_acc:.2%}, PyTorch {results['test_acc']:.2%}")
-    runs.write_table(folder / "comparison.csv", list(rows[0]), rows)
+            rows[-1] |= {f"numpy_{key}": numpy_row[key], f"pytorch_{key}": row[key]}
+        cells.append(list(rows[-1].values()))
+    columns = [("epoch", "d")]
+    for key in COMPARED:
+        columns += [(f"{key}, NumPy", ".5f"), ("PyTorch", ".5f")]
+    print("\n" + tables.text_table(columns, cells))
+    tables.write_table(path, list(rows[0]), rows)
 
 
 def main(argv=None):

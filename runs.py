@@ -1,11 +1,6 @@
-"""A run: its options, its folder, its history, its checkpoints, and how it ends.
-
-Every file is written under another name in the same folder, flushed to the disk and then renamed:
-whenever the process dies, each file is the whole old one or the whole new one.
-"""
+"""A run: its options, its folder, its history, its checkpoints, and how it ends."""
 
 import argparse
-import csv
 import difflib
 import errno
 import hashlib
@@ -30,6 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from support import surroundings
+from support.files import read_arrays, read_json, write_json, write_whole
+from support.tables import write_table
 
 HERE = Path(__file__).resolve().parent
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "train_acc", "valid_loss", "valid_acc", "seconds"]
@@ -302,59 +299,13 @@ def _last_words(message, status):
     sys.exit(status)
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
-def write_whole(path, content):
-    """Write bytes or text under a temporary name, flush them to the disk, and rename."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            # names of files may hold what is no character: JSON reads \udcff back as it was
-            text = isinstance(content, str)
-            file.write(content.encode(errors="backslashreplace") if text else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # the system does not say which file has no room
-        raise
-
-
-def write_arrays(path, arrays):
-    """A dict of arrays as an .npz file, whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_whole(path, buffer.getvalue())
-
-
-def write_table(path, columns, rows):
-    """Rows, mappings with the keys `columns` at least, as a .csv file, whole or not at all."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, buffer.getvalue())
-
-
-def write_json(path, values):
-    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
 def _read_json(path):
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it holds no object")
+        return read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read or is damaged: {error}") from error
-    return values
 
 
 # --- locks --------------------------------------------------------------------------------------
@@ -928,9 +879,7 @@ class _Arrays:
 
     @staticmethod
     def read(path):
-        # np.load leaves a damaged file open; this does not
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            saved = {name: arrays[name] for name in arrays.files}
+        saved = read_arrays(path)
         notes = json.loads(str(saved.pop("notes")))
         saved = {name.removeprefix("param:"): array for name, array in saved.items()}
         return _checked(saved, notes)
@@ -1034,19 +983,6 @@ def facts(options, dataset, device, *packages):
         "device": device,
         **software(*packages),
     }
-
-
-def unlike(ours, theirs):
-    """What makes a comparison of two runs unfair, as texts: options or data that differ.
-
-    Of each run a mapping with what config.json and results.json say.
-    """
-    keys = ("epochs", "batch_size", "lr_scale", "provenance", "num_train", "seed")
-    return [
-        f"{key.replace('_', ' ')} {ours[key]} and {theirs[key]}"
-        for key in keys
-        if key in ours and key in theirs and ours[key] != theirs[key]
-    ]
 
 
 def software(*packages):

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import metrics
 import ranks
 import runs
+from support import files, metrics
 
 EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
 AVERAGE_DECAY = 0.99  # of the moving average of the weights, a step
@@ -279,4 +279,4 @@ def save_model(path, model):
 
     buffer = io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, buffer)
-    runs.write_whole(path, buffer.getvalue())
+    files.write_whole(path, buffer.getvalue())

@@ -14,7 +14,8 @@ import data
 import layers
 import nn
 import runs
-from gallery import Gallery
+from support import files, tables
+from support.gallery import Gallery
 
 # learning rate from the given epoch on
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
@@ -68,7 +69,7 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
     facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
     this = runs.Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
     rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
-    runs.write_table(folder / "network.csv", list(rows[0]), rows)
+    tables.write_table(folder / "network.csv", list(rows[0]), rows)
     num_classes = len(mnist.class_names)
     num_steps = -(-len(mnist.train_x) // options["batch_size"])
     config = {
@@ -103,7 +104,7 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
         )
         if not this.is_finished:
             with this.stoppable():
-                runs.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
+                files.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
                 logits = nn.predict(net, mnist.test_x, config["batch_size"])
                 test_loss = loss.forward(logits, data.one_hot(mnist.test_y, num_classes))
                 results = gallery.after_training(logits, float(test_loss))

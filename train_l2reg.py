@@ -13,9 +13,9 @@ import numpy as np
 
 import data
 import layers
-import plots
 import runs
 import train
+from support import comparisons, tables
 
 REGULARIZED = ("conv1", "conv2", "fc3")
 COMPARISON_COLUMNS = [
@@ -60,16 +60,14 @@ def run(config, mnist):
     folder = Path(config.save_dir) / "train_l2reg"
     runs.claim(folder, asdict(config), config.resume, free=("weight_decay",))
     columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
-    plots.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
+    comparisons.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
-    runs.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
+    tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
     runs.unlock(folder)
-    print("\n      λ  test accuracy  data loss  L2 loss")
-    for row in rows:
-        print(
-            f"{row['weight_decay']:7g}  {row['test_acc']:13.2%}  "
-            f"{row['data_loss']:9.4f}  {row['l2_loss']:7.4f}"
-        )
+    shown = {"weight_decay": ("λ", "g"), "test_acc": ("test accuracy", ".2%")}
+    shown |= {"data_loss": ("data loss", ".4f"), "l2_loss": ("L2 loss", ".4f")}
+    cells = [[row[key] for key in shown] for row in rows]
+    print("\n" + tables.text_table(shown.values(), cells))
     mnist.announce()
     print(f"everything is in {folder}")
     return rows
@@ -95,7 +93,7 @@ def train_one(config, mnist, folder, weight_decay):
         config.resume,
         split_loss,
     )
-    runs.write_table(this.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], this.history)
+    tables.write_table(this.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], this.history)
     return {
         "weight_decay": weight_decay,
         "before": before,

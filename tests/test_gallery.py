@@ -3,8 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import gallery
-import plots
+from support import gallery, plots
 
 
 @pytest.fixture

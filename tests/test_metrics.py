@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-import metrics
 import reference
+from support import metrics
 
 LABELS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=40)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import plots
 import pytorch_cifar
 import runs
 import strong_model
 import torch_training
 from conftest import ROOT, run_files
+from support import plots
 
 SMALL = ("--dataset", "synthetic", "--train-size", 200, "--epochs", 2, "--threads", 2)
 SMALL += ("--device", "cpu", "--no-views")

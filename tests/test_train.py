@@ -209,7 +209,7 @@ def test_a_checkpoint_without_room_ends_in_one_line_and_can_be_resumed(script, w
     assert "a limit on the size of files was met" in done.stderr
     assert done.stderr.count("\n") == 1
     folder = tmp_path / "out" / "train"
-    assert not [path.name for path in folder.rglob("*.part")]
+    assert not [path.name for path in folder.rglob(".part-*")]
     done = script("train.py", *SMALL, "--threads", 2, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same_run(folder, whole[0])
