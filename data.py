@@ -13,21 +13,25 @@ import math
 import os
 import pickle
 import pickletools
+import re
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 REACH_SECONDS = 8  # how long a mirror may take to answer at all
 STALL_SECONDS = 10  # how long a download may stand still
+LOCK_SECONDS = 3_600  # how long to wait for another process that downloads
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -75,6 +79,9 @@ CIFAR10_FILES = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+CIFAR10_BINARY_FILES = [f"{name}.bin" for name in CIFAR10_FILES]
+BATCH_LIMIT = 100_000_000  # bytes; pickled as text, a batch takes up to twice its 31 million
+ARCHIVE_LIMIT = 8 * BATCH_LIMIT
 CIFAR10_CLASSES = [
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 ]  # fmt: skip
@@ -85,6 +92,10 @@ CIFAR10_SPLIT_SEED = 0
 
 class DataError(ValueError):
     """Data that is missing or cannot be used; the message says in one line why and what to do."""
+
+
+class NotFoundError(Exception):
+    """Real data that is neither on disk nor to be downloaded."""
 
 
 @dataclass
@@ -150,8 +161,8 @@ def one_hot(labels, num_classes, dtype=np.float32):
 def load_mnist(data_dir, dataset="auto", train_size=None):
     """MNIST, split 55,000 / 5,000 / 10,000; pixels / 255 minus the mean of the training images.
 
-    dataset: 'mnist' the real data, from data_dir/MNIST/raw or downloaded to there; 'synthetic' the
-    generated stand-in; 'auto' the first of the two that is to be had.
+    dataset: 'mnist' the real data, from data_dir/MNIST/raw or another place where unpackers leave
+    it, or downloaded to there; 'synthetic' the generated stand-in; 'auto' the first to be had.
     train_size: only the first so many training images.
     Raises: DataError if files are damaged, or missing with 'mnist', or train_size is too large.
     Source: LeCun et al., Gradient-based learning applied to document recognition, 1998.
@@ -160,13 +171,13 @@ def load_mnist(data_dir, dataset="auto", train_size=None):
     if dataset == "synthetic":
         return _mnist_dataset(generated_digits(data_dir), "generated", train_size)
     try:
-        paths = _find_mnist(data_dir / "MNIST" / "raw")
-    except _NotFoundError as error:
+        paths = _find_mnist(data_dir)
+    except NotFoundError as error:
         if dataset == "mnist":
             raise DataError(str(error)) from error
         warn(f"{error}; training on generated digits instead")
         return _mnist_dataset(generated_digits(data_dir), "generated", train_size)
-    contents = {name: _read_bytes(path) for name, path in paths.items()}
+    contents = {name: read_bytes(path) for name, path in paths.items()}
     arrays = {name: parse_idx(content, paths[name]) for name, content in contents.items()}
     for name, array in arrays.items():
         expected = (MNIST_FILES[name][2], *((28, 28) if "images" in name else ()))
@@ -209,23 +220,25 @@ def _normalised(name, provenance, class_names, images, labels, mean, std):
     return Dataset(name, provenance, class_names, *parts, mean, std)
 
 
-class _NotFoundError(Exception):
-    """Real data that is neither on disk nor to be downloaded."""
-
-
-def _find_mnist(folder):
+def _find_mnist(data_dir):
     """The path of each file, after downloading those that are missing."""
-    paths, missing = {}, []
-    for name in MNIST_FILES:
-        candidates = [folder / name, folder / f"{name}.gz"]
-        found = [path for path in candidates if path.is_file()]
-        paths[name] = found[0] if found else candidates[1]
-        if not found:
-            missing.append(name)
+    folder = data_dir / "MNIST" / "raw"
+    names = {plain_name(name): name for name in MNIST_FILES}
+    found = found_within(data_dir, lambda name: name in {"mnist", "raw", *names})
+    found.sort(key=lambda path: (path.parent != folder, path.suffix.lower() == ".gz"))
+    paths = {}
+    for path in found:
+        if name := names.get(plain_name(path.name).removesuffix("gz")):
+            paths.setdefault(name, path)
+    missing = [name for name in MNIST_FILES if name not in paths]
     if missing:
         urls = {f"{name}.gz": MNIST_FILES[name][0] for name in missing}
-        download(urls, MNIST_MIRRORS, folder)
-    return paths
+        try:
+            download(urls, MNIST_MIRRORS, folder)
+        except NotFoundError as error:
+            alike = _named(found, "mnist|idx[13]|t10k|train(images|labels)")
+            raise NotFoundError(f"{error}{alike}") from error
+    return {name: paths.get(name, folder / f"{name}.gz") for name in MNIST_FILES}
 
 
 def parse_idx(content, path):
@@ -252,12 +265,51 @@ def parse_idx(content, path):
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def _read_bytes(path, limit=200_000_000):
-    """The content of a file, unpacked if its name ends in .gz, of at most `limit` bytes."""
-    opener = gzip.open if path.suffix == ".gz" else open
+# --- files on disk ------------------------------------------------------------------------------
+
+
+def plain_name(name):
+    """A file's name without what unpackers and file systems change: case, dots, dashes, spaces."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def found_within(folder, enters, depth=4):
+    """The paths in a folder and, up to depth deep, in folders in it of whose plain names `enters`
+    is true; none if there is no folder.
+
+    Raises: DataError if it is a file or may not be read.
+    """
+    found = []
     try:
-        with opener(path, "rb") as file:
-            content = file.read(limit + 1)
+        for path in sorted(folder.iterdir()):
+            if depth and enters(plain_name(path.name)) and path.is_dir():
+                found += found_within(path, enters, depth - 1)
+            else:
+                found.append(path)
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError as error:
+        raise DataError(f"{folder} is a file, expected a folder with the data sets") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+    return found
+
+
+def _named(paths, pattern):
+    """The end of a message: those of the paths that look like what was sought."""
+    alike = [str(path) for path in paths if re.search(pattern, plain_name(path.name))]
+    return f"; what lies there is not enough: {', '.join(alike[:6])}" if alike else ""
+
+
+def read_bytes(path, limit=200_000_000):
+    """The content of a file, unpacked if it is gzip's, of at most `limit` bytes."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{path} is not a file")
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"  # names do not tell: browsers unpack, too
+            file.seek(0)
+            content = (gzip.GzipFile(fileobj=file) if packed else file).read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(content) > limit:
@@ -273,8 +325,9 @@ def load_cifar10(data_dir, dataset="auto", train_size=None):
 
     Mean and deviation are those of the training images. The validation images are drawn at random,
     always the same ones.
-    dataset: 'cifar10' the real data, from data_dir/cifar-10-batches-py or the archive in data_dir,
-    or downloaded; 'synthetic' the generated stand-in; 'auto' the first of the two to be had.
+    dataset: 'cifar10' the real data, from data_dir/cifar-10-batches-py, the archive in data_dir or
+    other places where unpackers leave them, in the Python or the binary version, or downloaded;
+    'synthetic' the generated stand-in; 'auto' the first of the two to be had.
     train_size: only the first so many training images.
     Raises: DataError if files are damaged, or missing with 'cifar10', or train_size is too large.
     Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
@@ -283,16 +336,19 @@ def load_cifar10(data_dir, dataset="auto", train_size=None):
     if dataset == "synthetic":
         return _generated_cifar10(data_dir, train_size)
     try:
-        contents = _find_cifar10(data_dir)
-    except _NotFoundError as error:
+        files = _find_cifar10(data_dir)
+    except NotFoundError as error:
         if dataset == "cifar10":
             raise DataError(str(error)) from error
         warn(f"{error}; training on generated shapes instead")
         return _generated_cifar10(data_dir, train_size)
-    batches = [parse_cifar10_batch(contents[name], name) for name in CIFAR10_FILES]
+    batches = [
+        (parse_binary_batch if name.endswith(".bin") else parse_cifar10_batch)(content, path)
+        for name, (path, content) in files.items()
+    ]
     official = all(
-        hashlib.md5(contents[name], usedforsecurity=False).hexdigest() == md5
-        for name, md5 in CIFAR10_FILES.items()
+        hashlib.md5(content, usedforsecurity=False).hexdigest() == CIFAR10_FILES.get(name)
+        for name, (_, content) in files.items()
     )
     images = [batch[0].reshape(-1, 3, 32, 32) for batch in batches]
     labels = [batch[1] for batch in batches]
@@ -327,45 +383,82 @@ def _mean_and_deviation(images):
 
 
 def _find_cifar10(data_dir):
-    """The content of each batch by its name: from the folder, else from the archive."""
+    """{name: (place, content)} of the batches: from a folder, else from an archive."""
     folder = data_dir / "cifar-10-batches-py"
-    if all((folder / name).is_file() for name in CIFAR10_FILES):
-        return {name: _read_bytes(folder / name) for name in CIFAR10_FILES}
+    found = found_within(data_dir, lambda name: re.match("cifar10(?!0)", name))
+    found.sort(key=lambda path: path.parent != folder)
+    folders = {}
+    for path in found:
+        folders.setdefault(path.parent, {})[path.name.lower()] = path
+    for names in (CIFAR10_FILES, CIFAR10_BINARY_FILES):
+        for there in folders.values():
+            if all(name in there for name in names):
+                return {name: (there[name], read_bytes(there[name], BATCH_LIMIT)) for name in names}
     archive = data_dir / CIFAR10_ARCHIVE
-    if not archive.is_file():
-        download({CIFAR10_ARCHIVE: CIFAR10_ARCHIVE_MD5}, CIFAR10_MIRRORS, data_dir)
-    limit = 2 * math.prod(CIFAR10_BATCH_SHAPE)
-    contents = {}
+    found.sort(key=lambda path: (path != archive, "binary" in path.name.lower()))
+    pattern = "cifar10(python|binary).*(tar|tgz|targz)$"
+    archives = [path for path in found if re.match(pattern, plain_name(path.name))]
+    if not archives:
+        try:
+            download({CIFAR10_ARCHIVE: CIFAR10_ARCHIVE_MD5}, CIFAR10_MIRRORS, data_dir)
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}{_named(found, 'cifar|(data|test)batch')}") from error
+    return _read_archive(archives[0] if archives else archive)
+
+
+def _read_archive(path):
+    """{name: (place, content)} of the batches in a tar file, packed or not, wherever in it.
+
+    All is read in memory: nothing is written where a name says.
+    """
+    tar_file = io.BytesIO(read_bytes(path, ARCHIVE_LIMIT))
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for name in CIFAR10_FILES:  # read in memory: nothing is written where a name says
-                member = tar.getmember(f"cifar-10-batches-py/{name}")
-                if not member.isfile() or member.size > limit:
-                    raise DataError(f"{archive}: {member.name} is no file of a batch's size")
-                contents[name] = tar.extractfile(member).read()
-    except (OSError, EOFError, KeyError, zlib.error, tarfile.TarError) as error:
-        raise DataError(f"{archive} cannot be read: {error}") from error
-    return contents
+        with tarfile.open(fileobj=tar_file, mode="r:") as tar:
+            members = {PurePosixPath(member.name).name: member for member in islice(tar, 1_000)}
+            for names in (CIFAR10_FILES, CIFAR10_BINARY_FILES):
+                if all(name in members for name in names):
+                    break
+            else:
+                raise DataError(f"{path} lacks some or all of {', '.join(CIFAR10_FILES)}")
+            for name in names:
+                if not members[name].isfile() or members[name].size > BATCH_LIMIT:
+                    raise DataError(f"{path}: {members[name].name} is no file of a batch's size")
+            return {n: (f"{path}: {n}", tar.extractfile(members[n]).read()) for n in names}
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive may raise nearly anything
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def parse_binary_batch(content, path):
+    """The images (10000, 3072) of uint8 and the labels (10000,) in a batch of the binary version.
+
+    Layout: for each image a byte with its label, then its bytes.
+    Raises: DataError unless that is what it holds; path is named in it.
+    """
+    num, size = CIFAR10_BATCH_SHAPE
+    if len(content) != num * (1 + size):
+        expected = f"{num * (1 + size):,} bytes, got {len(content):,}"
+        raise DataError(f"{path} is no binary CIFAR-10 batch: expected {expected}")
+    rows = np.frombuffer(content, np.uint8).reshape(num, 1 + size)
+    if rows[:, 0].max() > 9:
+        raise DataError(f"{path} is no binary CIFAR-10 batch: expected labels from 0 to 9")
+    return rows[:, 1:], rows[:, 0].astype(np.int64)
 
 
 def parse_cifar10_batch(content, path):
     """The images (10000, 3072) of uint8 and the labels (10000,) in a pickled batch.
 
-    A pickle may name any function and have it called, and ask for any amount of memory. Here the
-    few names that a batch needs mean harmless stand-ins, and all other names and opcodes are
-    refused.
+    A pickle may name any function and have it called, and ask for any amount of memory. Here each
+    of the few names that a batch needs means a class that only keeps what it is called with; all
+    other names and opcodes are refused, and so are more opcodes than a batch has.
     Raises: DataError for anything that is not a batch; path is named in it.
     """
     try:
         _check_opcodes(content)
         batch = _BatchUnpickler(io.BytesIO(content), encoding="latin1").load()
-        array, labels = batch["data"], batch["labels"]
-        _, shape, dtype, by_column, raw = array.state
-        raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        if dtype.name != "u1" or by_column or not isinstance(raw, bytes):
-            raise ValueError("expected the images as unsigned bytes, row by row")
-        if shape != CIFAR10_BATCH_SHAPE or len(raw) != math.prod(CIFAR10_BATCH_SHAPE):
-            raise ValueError(f"expected images {CIFAR10_BATCH_SHAPE}, got {str(shape)[:80]}")
+        fields = {_bytes(key): value for key, value in batch.items()}
+        images, labels = _images(fields[b"data"]), fields[b"labels"]
         if type(labels) is not list or len(labels) != CIFAR10_BATCH_SHAPE[0]:
             raise ValueError(f"expected a list of {CIFAR10_BATCH_SHAPE[0]} labels")
         if not all(type(label) is int and 0 <= label < 10 for label in labels):
@@ -373,73 +466,121 @@ def parse_cifar10_batch(content, path):
     except Exception as error:  # a damaged pickle may raise nearly anything
         reason = " ".join(f"{error}".split())[:200] or type(error).__name__
         raise DataError(f"{path} is no CIFAR-10 batch: {reason}") from error
-    return np.frombuffer(raw, np.uint8).reshape(CIFAR10_BATCH_SHAPE), np.array(labels)
+    return images, np.array(labels)
 
 
 # of protocol 0 in the first line, of later ones in the others
 BATCH_OPCODES = """
 INT UNICODE LIST DICT PUT GET
 PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINSTRING SHORT_BINSTRING
-BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
-EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD
+BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES BYTEARRAY8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2
+TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD
 BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET
 """
+BATCH_OPCODES_LIMIT = 20 * CIFAR10_BATCH_SHAPE[0]  # protocol 0 takes 12 an image
 
 
 def _check_opcodes(content):
     """Raise unless a pickle has only opcodes that a batch needs, and puts values where it may.
 
     The unpickler makes room for all places up to the one that is named, and for a bytearray of any
-    length before it looks whether there are so many bytes.
+    length; pickletools first looks whether there are so many bytes. A tuple of twice the same tuple
+    of twice the same tuple ... takes for ever to hash, so none may be used twice.
     """
     allowed = set(BATCH_OPCODES.split())
+    top, places = "", {}  # the opcode that made what is on top of the stack, and in each place
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        if opcode.name not in allowed:
-            raise pickle.UnpicklingError(f"opcode {opcode.name} has no place in one")
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > number:
-            raise pickle.UnpicklingError(f"place {argument} of {number} values")
+        name = opcode.name
+        if name not in allowed:
+            raise pickle.UnpicklingError(f"opcode {name} has no place in one")
+        if number >= BATCH_OPCODES_LIMIT:
+            raise pickle.UnpicklingError(f"it has more than {BATCH_OPCODES_LIMIT:,} opcodes")
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = len(places) if name == "MEMOIZE" else argument
+            if place > number:
+                raise pickle.UnpicklingError(f"place {place} of {number} values")
+            places[place] = top
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            top = places.get(argument, "")
+            if "TUPLE" in top:
+                raise pickle.UnpicklingError("a tuple is used twice")
+        elif name not in ("PROTO", "FRAME"):
+            top = name
 
 
-class _PickledArray:
-    """What becomes of a NumPy array in a pickle: its state, unused."""
+class _Kept:
+    """What becomes of an object in a pickle: what it was to be made from, unused."""
 
-    state = None
+    __slots__ = ("args", "state")
+
+    def __init__(self, *args):
+        self.args, self.state = args, None
 
     def __setstate__(self, state):
         self.state = state
 
 
-class _PickledType:
-    """What becomes of a NumPy dtype in a pickle: its name."""
+class _Array(_Kept):
+    """Of a NumPy array, to be filled by its state: version, shape, dtype, by column, bytes."""
 
-    def __init__(self, name, *_):
-        self.name = name
-
-    def __setstate__(self, state):
-        pass
+    __slots__ = ()
 
 
-def _encode(text, encoding):
-    if type(text) is not str or encoding != "latin1":
-        raise pickle.UnpicklingError("unexpected encoding")
-    return text.encode("latin1")
+class _ArrayOfBuffer(_Kept):
+    """Of a NumPy array as protocol 5 has it, from bytes, dtype, shape, order."""
+
+    __slots__ = ()
+
+
+class _Encoded(_Kept):
+    """Of bytes as protocols 0 to 2 have them, from a text and an encoding."""
+
+    __slots__ = ()
 
 
 class _BatchUnpickler(pickle.Unpickler):
     NAMES = {  # noqa: RUF012
-        ("multiarray", "_reconstruct"): lambda *_: _PickledArray(),
-        ("numpy", "ndarray"): _PickledArray,
-        ("numpy", "dtype"): _PickledType,
-        ("_codecs", "encode"): _encode,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.numeric", "_frombuffer"): _ArrayOfBuffer,
+        ("numpy", "ndarray"): _Kept,
+        ("numpy", "dtype"): _Kept,
+        ("_codecs", "encode"): _Encoded,
     }
 
     def find_class(self, module, name):
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            module = "multiarray"
-        try:
-            return self.NAMES[module, name]
+        try:  # before NumPy 2, its inside was called numpy.core
+            return self.NAMES[module.replace("numpy.core.", "numpy._core."), name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, refused") from None
+
+
+def _images(array):
+    """The images (10000, 3072) of what became of their array. Raises: ValueError."""
+    if isinstance(array, _Array):
+        _, shape, dtype, by_column, buffer = array.state
+    elif isinstance(array, _ArrayOfBuffer):
+        buffer, dtype, shape, order = array.args
+        by_column = order != "C"
+    else:
+        raise ValueError("expected the images as an array")
+    pixels = _bytes(buffer)
+    if type(dtype) is not _Kept or dtype.args[0] != "u1" or by_column:
+        raise ValueError("expected the images as unsigned bytes, row by row")
+    if shape != CIFAR10_BATCH_SHAPE or len(pixels) != math.prod(CIFAR10_BATCH_SHAPE):
+        got = tuple(size if type(size) is int else "?" for size in shape[:9])
+        raise ValueError(f"expected images {CIFAR10_BATCH_SHAPE}, got {got}")
+    return np.frombuffer(pixels, np.uint8).reshape(CIFAR10_BATCH_SHAPE)
+
+
+def _bytes(value):
+    """The bytes of what became of them. Raises: ValueError."""
+    if type(value) is _Encoded and value.args[1:] == ("latin1",):
+        (value, _) = value.args
+    if type(value) is str:
+        value = value.encode("latin1")
+    if not isinstance(value, bytes | bytearray):
+        raise ValueError(f"expected bytes, got {type(value).__name__.strip('_')}")
+    return value
 
 
 # --- downloads ----------------------------------------------------------------------------------
@@ -449,28 +590,36 @@ def download(files, mirrors, folder):
     """Fetch files, {name: MD5}, from the first of the mirrors that has them whole, into folder.
 
     Of several processes that want them at once, one fetches them and the others wait.
-    Raises: _NotFoundError with the reason for each mirror; within REACH_SECONDS if none answers.
+    Raises: NotFoundError with the reason for each mirror, within REACH_SECONDS if none answers; or
+    with the reason why nothing can be written to folder.
     """
     import pooch  # here, because their imports take longer than --help may
     from filelock import FileLock
 
     folder = Path(folder)
+    lock = folder / ".download.lock"
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = folder / ".download.lock"
-        with FileLock(lock):
-            try:
-                missing = {name: md5 for name, md5 in files.items() if not (folder / name).exists()}
-                if missing:
-                    _download_from(pooch, missing, mirrors, folder)
-            finally:
-                with suppress(OSError):
-                    lock.unlink()
-                    for made in new_folders:
-                        made.rmdir()  # if nothing came
+        tempfile.TemporaryFile(dir=folder).close()  # fails here where nothing can be written
+        with ExitStack() as stack:
+            # some file systems have no locks; without one, two processes may fetch the same
+            with suppress(OSError, NotImplementedError):
+                stack.enter_context(FileLock(lock, timeout=LOCK_SECONDS))
+            missing = {name: md5 for name, md5 in files.items() if not (folder / name).exists()}
+            if missing:
+                _download_from(pooch, missing, mirrors, folder)
     except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
+        path = folder / next(iter(files))
+        raise NotFoundError(
+            f"{path} is missing and cannot be written: {error.strerror or error}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        with suppress(OSError):
+            for made in new_folders:
+                made.rmdir()  # if nothing came
 
 
 def _download_from(pooch, files, mirrors, folder):
@@ -487,7 +636,7 @@ def _download_from(pooch, files, mirrors, folder):
                 reasons[mirror] = " ".join(str(error).split())
         else:
             tried = "; ".join(f"{mirror}: {reasons[mirror]}" for mirror in mirrors)
-            raise _NotFoundError(
+            raise NotFoundError(
                 f"{folder / name} is missing and could not be downloaded ({tried}); "
                 "a copy may be put there by hand"
             )

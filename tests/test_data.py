@@ -75,7 +75,7 @@ def test_mutated_idx_is_read_or_refused(rng):
 @pytest.fixture
 def no_network(monkeypatch):
     def refuse(files, mirrors, folder):
-        raise data._NotFoundError("no network")
+        raise data.NotFoundError("no network")
 
     monkeypatch.setattr(data, "download", refuse)
 
@@ -396,7 +396,7 @@ def test_download_names_every_mirror_and_its_reason(server, tmp_path):
     address, answers = server
     answers["/html/file"] = (200, b"<html>")
     mirrors = [f"{address}absent/", f"{address}html/"]
-    with pytest.raises(data._NotFoundError) as error:
+    with pytest.raises(data.NotFoundError) as error:
         data.download({"file": GOOD[1]}, mirrors, tmp_path / "MNIST" / "raw")
     message = str(error.value)
     assert all(mirror in message for mirror in mirrors)
@@ -448,7 +448,7 @@ def test_a_blocked_network_is_noticed_in_time(monkeypatch, tmp_path):
     monkeypatch.setattr(requests, "head", hang)
     monkeypatch.setattr(data, "REACH_SECONDS", 0.3)
     start = time.monotonic()
-    with pytest.raises(data._NotFoundError, match=r"no answer within 0\.3 s"):
+    with pytest.raises(data.NotFoundError, match=r"no answer within 0\.3 s"):
         data.download({"file": GOOD[1]}, ["http://a/", "http://b/"], tmp_path)
     released.set()
     assert time.monotonic() - start < 10
