@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import data
 import plots
 import pytorch_cifar
 import runs
 import torch_training
+from support import data
 
 
 @dataclass(kw_only=True)

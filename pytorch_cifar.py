@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import data
 import distillation
 import hard_images
 import metrics
@@ -27,6 +26,7 @@ import runs
 import strong_model
 import torch_training
 from gallery import Gallery
+from support import data
 from torch_training import evaluate
 
 NUM_PARAMETERS = 449_898

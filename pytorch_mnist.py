@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import data
 import plots
 import runs
 import torch_training
 from gallery import Gallery
+from support import data
 
 # learning rate from the given epoch on
 LR_POLICY = {1: 1e-1, 3: 1e-2, 5: 1e-3, 7: 1e-4}

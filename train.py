@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-import data
 import layers
 import nn
 import runs
 from gallery import Gallery
+from support import data
 
 # learning rate from the given epoch on
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-import data
 import layers
 import plots
 import runs
 import train
+from support import data
 
 REGULARIZED = ("conv1", "conv2", "fc3")
 COMPARISON_COLUMNS = [

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-import data
 import im2col_cython as kernels
+from support import data, standins
 
 torch.set_num_threads(1)  # PyTorch's threads would only fight those of the kernels for the cores
 
@@ -28,7 +28,7 @@ def run_files(kind, *more):
 @pytest.fixture(scope="session")
 def digits():
     """Some hundred generated digits as a data.Dataset: 500 / 5,000 / 200 images."""
-    images, labels = data._draw_digits(5_700, seed=1)
+    images, labels = standins.draw_digits(5_700, seed=1)
     arrays = images[:5_500], labels[:5_500], images[5_500:], labels[5_500:]
     return data._mnist_dataset(arrays, "generated", None)
 
@@ -37,7 +37,7 @@ def digits():
 def data_dir(tmp_path_factory):
     """A DATA_DIR that holds the whole generated stand-ins and nothing else."""
     folder = tmp_path_factory.mktemp("data")
-    data.generated_digits(folder)
+    standins.generated_digits(folder)
     data.load_cifar10(folder, "synthetic")
     return folder
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-import data
 import hinge_bonus
+from support import data
 
 
 def test_hinge_by_hand():

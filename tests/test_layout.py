@@ -14,6 +14,7 @@ from Cython.Compiler import Options
 from conftest import ROOT
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
+SUPPORT = sorted(f"support.{path.stem}" for path in ROOT.glob("support/[!_]*.py"))
 EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
 FRAMEWORK = {"layers", "nn", *EXTENSIONS}
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text()]
@@ -21,14 +22,13 @@ SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text()]
 ALLOWED = {
     "layers": set(EXTENSIONS),
     "metrics": set(),
-    "data": set(),
     "runs": set(),
     "plots": set(),
     "nn": {"metrics", "runs"},
     "check_grads": {"layers", "nn", "runs"},
     "gallery": {"metrics", "plots", "runs"},
-    "train": {"data", "gallery", "layers", "nn", "runs"},
-    "train_l2reg": {"data", "layers", "plots", "runs", "train"},
+    "train": {"gallery", "layers", "nn", "runs", "support"},
+    "train_l2reg": {"layers", "plots", "runs", "support", "train"},
     "report": {"metrics", "plots", "runs"},
     "setup_cython": set(),
     "ranks": {"runs"},
@@ -36,10 +36,9 @@ ALLOWED = {
     "muon": set(),
     "hard_images": {"ranks"},
     "strong_model": {"hard_images", "muon", "runs", "torch_training"},
-    "pytorch_mnist": {"data", "gallery", "plots", "runs", "torch_training"},
+    "pytorch_mnist": {"gallery", "plots", "runs", "support", "torch_training"},
     "distillation": {"runs", "strong_model", "torch_training"},
     "pytorch_cifar": {
-        "data",
         "distillation",
         "gallery",
         "hard_images",
@@ -47,16 +46,17 @@ ALLOWED = {
         "ranks",
         "runs",
         "strong_model",
+        "support",
         "torch_training",
     },
-    "hinge_bonus": {"data", "plots", "pytorch_cifar", "runs", "torch_training"},
+    "hinge_bonus": {"plots", "pytorch_cifar", "runs", "support", "torch_training"},
 }
 
 
 def imports(module):
     """The names of all modules that a file imports, anywhere in it."""
     names = set()
-    for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -66,8 +66,14 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, *EXTENSIONS}
+    ours = imports(module) & {*MODULES, *EXTENSIONS, "support"}
     assert ours <= ALLOWED[module]
+
+
+@pytest.mark.parametrize("module", SUPPORT)
+def test_support_knows_nothing_of_the_lesson(module):
+    assert not imports(module) & {*MODULES, *EXTENSIONS}
+    assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("module", ["train", "train_l2reg", "check_grads"])
@@ -76,7 +82,7 @@ def test_the_hand_written_half_never_imports_torch(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "setup_cython"])
+@pytest.mark.parametrize("module", [m for m in MODULES + SUPPORT if m != "setup_cython"])
 def test_importing_a_module_runs_nothing(module, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {module}"
     done = subprocess.run(

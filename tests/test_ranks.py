@@ -24,7 +24,8 @@ from conftest import ROOT
 PROGRAM = """
 import os, pickle, sys, tempfile, time
 sys.path.insert(0, {root!r})
-import data, pytorch_cifar, runs
+import pytorch_cifar, runs
+from support import data
 
 def tiny(*ignored):
     with open({dataset!r}, "rb") as file:
