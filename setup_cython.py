@@ -78,9 +78,12 @@ class BuildExt(build_ext):
                 "setup_cython.py: error: there is no C compiler that works, or Python's headers "
                 f"are missing; what installs them: {advice}"
             )
-        optimised = ["/O2"] if is_msvc else ["-O3", "-fno-math-errno", "-ffp-contract=fast"]
-        if "-O" in os.environ.get("CFLAGS", ""):
-            optimised = optimised[1:]
+        optimised = ["/O2"]
+        if not is_msvc:
+            asked = os.environ.get("CFLAGS", "")
+            optimised = ["-fno-math-errno", "-ffp-contract=fast"]
+            optimised += [] if "-O" in asked else ["-O3"]
+            optimised += [] if "-g" in asked else ["-g0"]  # saves a quarter of the time
         candidates = openmp_flags(is_msvc)
         flags = next((pair for pair in candidates if self._can_compile(OPENMP_TRIAL, pair)), None)
         if candidates and flags is None:
