@@ -10,6 +10,8 @@ largest gradient), so that rounding in a gradient that is nearly zero does not c
 Inputs are kept away from the kinks of ReLU and the ties of max pooling, where there is no gradient.
 """
 
+import support  # says in one line what is missing
+
 import argparse
 import os
 import sys

@@ -14,6 +14,8 @@ with seed 0 and the JPEG-compressed copy of CIFAR-10 that the README speaks of:
                     validation accuracy  73.60   74.56   74.72   71.42 %
 """
 
+import support  # says in one line what is missing
+
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path

@@ -52,10 +52,22 @@ cdef enum:
 
 # --- threads ------------------------------------------------------------------------------------
 
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #define HAS_OPENMP 1
+    #else
+    #define HAS_OPENMP 0
+    #endif
+    """
+    const bint HAS_OPENMP  # else prange is a plain loop, and there is one thread
+
 # all the processors this process may use, until set_num_threads says otherwise
-cdef int num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-    os.cpu_count() or 1
-)
+cdef int num_threads = 1
+if HAS_OPENMP:
+    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
+        os.cpu_count() or 1
+    )
 
 
 def get_num_threads():
@@ -64,14 +76,14 @@ def get_num_threads():
 
 
 def set_num_threads(int threads):
-    """Share every batch among `threads` threads from now on.
+    """Share every batch among `threads` threads from now on; without OpenMP it stays at one.
 
     Raises: ValueError if threads < 1.
     """
     global num_threads
     if threads < 1:
         raise ValueError(f"expected at least 1 thread, got {threads}")
-    num_threads = threads
+    num_threads = threads if HAS_OPENMP else 1
 
 
 # --- whole batches, the exercise's own layout ---------------------------------------------------

@@ -10,6 +10,8 @@ Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of ea
 worst mistakes, the model.
 """
 
+import support  # says in one line what is missing
+
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

@@ -8,6 +8,8 @@ train_l2reg.py; where its run with the same λ (for 0 that of train.py) is in th
 two are put side by side in comparison.png and comparison.csv.
 """
 
+import support  # says in one line what is missing
+
 import csv
 import json
 from dataclasses import asdict, dataclass

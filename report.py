@@ -9,6 +9,8 @@ The page needs no network and no server. What is missing, interrupted or damaged
 place, and how to run it.
 """
 
+import support  # says in one line what is missing
+
 import base64
 import contextlib
 import csv
@@ -462,8 +464,8 @@ def confusion(run):
     if not names:
         return None
     counts = np.array(counts)
-    support = metrics.support(counts)
-    shares = counts / np.maximum(support, 1)[:, None]
+    num_images = metrics.support(counts)
+    shares = counts / np.maximum(num_images, 1)[:, None]
     wrong = shares - np.diag(np.diag(shares))
     pairs = [divmod(int(cell), len(names)) for cell in np.argsort(-wrong, axis=None, kind="stable")]
     columns = np.stack([f(counts) for f in (metrics.precision, metrics.recall, metrics.f1)])
@@ -471,9 +473,9 @@ def confusion(run):
         "names": names,
         "counts": counts.tolist(),
         "shares": shares.tolist(),
-        "support": support.tolist(),
+        "support": num_images.tolist(),
         "confused": [pair for pair in pairs[:NUM_CONFUSED] if wrong[pair]],
-        "classes": list(zip(names, columns.T.tolist(), support.tolist(), strict=True)),
+        "classes": list(zip(names, columns.T.tolist(), num_images.tolist(), strict=True)),
         "means": columns.mean(axis=1).tolist(),
         "total": int(counts.sum()),
         "tiles": tiles(run, "confusion_examples.png", len(names)),

@@ -5,6 +5,8 @@ python3 train.py --summary    # the network's sizes, parameters, receptive field
 python3 train.py --resume     # goes on with a run that was interrupted
 """
 
+import support  # says in one line what is missing
+
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,6 +68,7 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
     """
     instruction_set = layers.kernels.get_instruction_set()
     facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
+    facts["threads"] = layers.get_num_threads()
     this = runs.Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
     rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
     runs.write_table(folder / "network.csv", list(rows[0]), rows)
@@ -121,6 +124,7 @@ def first_filters(net):
 def start(threads, mnist):
     """Set and print what the whole run depends on."""
     layers.set_num_threads(threads)
+    threads = layers.get_num_threads()  # one where the extension was built without OpenMP
     print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
     mnist.announce()
 

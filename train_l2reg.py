@@ -6,6 +6,8 @@
 The weights of conv1, conv2 and fc3 are regularized; biases and the last layer are not.
 """
 
+import support  # says in one line what is missing
+
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

@@ -1,1 +1,5 @@
-"""The machinery behind the scripts: no lesson in it."""
+"""The machinery of the scripts: no lesson in it. Importing it installs what start.py explains."""
+
+from support import start
+
+start.install()

@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -109,33 +108,3 @@ def test_cython_knows_every_directive(extension):
     names = [pair.partition("=")[0].strip() for line in directives for pair in line.split(",")]
     assert names
     assert set(names) <= set(Options.get_directive_defaults())
-
-
-@pytest.mark.parametrize(("touch", "message"), [(True, "is older than its source"), (False, "")])
-def test_a_stale_extension_is_named_with_the_command_that_mends_it(tmp_path, touch, message):
-    for path in [ROOT / "layers.py", *ROOT.glob("im2col_cython*.so")]:
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "im2col_cython.pyx").write_text("")
-    os.utime(tmp_path / "im2col_cython.pyx", (2**31, 2**31))
-    if not touch:
-        (tmp_path / "im2col_cython.pyx").unlink()
-    done = subprocess.run(
-        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (done.returncode == 0) == (not touch)
-    if touch:
-        assert done.stderr.splitlines()[-1].endswith(
-            f"{message}; run: python3 setup_cython.py build_ext --inplace"
-        )
-
-
-def test_a_missing_extension_is_named_with_the_command_that_mends_it(tmp_path):
-    (tmp_path / "layers.py").write_text((ROOT / "layers.py").read_text())
-    done = subprocess.run(
-        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ImportError: the extension im2col_cython is missing or was built for another Python; "
-        "run: python3 setup_cython.py build_ext --inplace"
-    )
