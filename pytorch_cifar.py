@@ -281,7 +281,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     tested = average.module if config.average else model
     trained = ranks.parallel(model)
     if config.compile:
-        trained = torch_training.Compiled(trained)
+        trained = torch_training.Compiled(trained, device)
     training_loss = recipe.training_loss(loss_function)
 
     def evaluated(images, labels, title):
