@@ -27,6 +27,7 @@ Threads: the batch is cut into as many parts as there are threads, part t of T f
 Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows and columns.
 """
 
+import operator
 import os
 
 import numpy as np
@@ -62,6 +63,10 @@ cdef extern from *:
     """
     const bint HAS_OPENMP  # else prange is a plain loop, and there is one thread
 
+# GNU's OpenMP runs out of stack, or ends the process, where it cannot start that many
+MAX_THREADS = max(256, os.cpu_count() or 1)
+
+cdef bint has_one_thread = not HAS_OPENMP
 # all the processors this process may use, until set_num_threads says otherwise
 cdef int num_threads = 1
 if HAS_OPENMP:
@@ -70,20 +75,37 @@ if HAS_OPENMP:
     )
 
 
+def _after_fork():
+    """One thread from now on: a forked process does not have the others, but OpenMP would wait for
+    them for ever.
+    """
+    global num_threads, has_one_thread
+    num_threads, has_one_thread = 1, True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def get_num_threads():
     """Number of threads the kernels share a batch among."""
     return num_threads
 
 
-def set_num_threads(int threads):
-    """Share every batch among `threads` threads from now on; without OpenMP it stays at one.
+def set_num_threads(threads):
+    """Share every batch among `threads` threads from now on.
 
-    Raises: ValueError if threads < 1.
+    Built without OpenMP, or forked, as multiprocessing may do, a process has one thread whatever is
+    asked for.
+    Raises: ValueError unless threads is from 1 to MAX_THREADS.
     """
     global num_threads
+    threads = operator.index(threads)
     if threads < 1:
         raise ValueError(f"expected at least 1 thread, got {threads}")
-    num_threads = threads if HAS_OPENMP else 1
+    if threads > MAX_THREADS:
+        raise ValueError(f"expected at most {MAX_THREADS} threads, got {threads}")
+    num_threads = 1 if has_one_thread else threads
 
 
 # --- whole batches, the exercise's own layout ---------------------------------------------------

@@ -6,12 +6,14 @@ Any objects with the interface of layers.py will do, a student's own as well.
 import support  # says in one line what is missing
 
 from bisect import bisect_right
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 import metrics
 import runs
+from support.parameters import Parameters
 
 
 def forward_pass(net, inputs):
@@ -28,7 +30,7 @@ def backward_pass(net, loss, x, y):
     x: the output of that forward_pass; y: what the loss compares it with.
     Returns a list of [[parameter, gradient], ..., name], those of the loss itself first.
     """
-    grads = loss.backward_params() if loss.has_params else []
+    grads = list(loss.backward_params()) if loss.has_params else []
     grad_out = loss.backward_inputs(x, y)
     for layer in reversed(net):
         if layer.has_params:
@@ -69,12 +71,15 @@ def train(
     on_epoch(row) with the row of the history that is about to be recorded, and may add to it.
     In the history, training loss and accuracy are means over the batches as they were trained on;
     the losses include the regularizers.
-    Raises: ValueError for options out of range; runs.Diverged; runs.Interrupted after a signal.
+    Raises: ValueError for options, images or labels that do not fit; runs.Diverged;
+    runs.Interrupted after a signal.
     """
+    _check_config(config, train_x, train_y, run)
+    _check_images("validation", valid_x, valid_y)
     batch_size, seed = config["batch_size"], config.get("seed", 0)
-    _check_config(config, train_x, train_y)
     run = run or runs.Run.start(config["save_dir"])
-    run.restore_arrays(parameters(net))
+    params = Parameters(net, loss)
+    run.restore_arrays(params)
     with run.recording():
         for epoch in run.epochs(config["max_epochs"]):
             sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
@@ -83,7 +88,8 @@ def train(
                 logits = forward_pass(net, x)
                 num_correct = np.sum(logits.argmax(axis=1) == y.argmax(axis=1))
                 run.count(loss.forward(logits, y), num_correct, len(batch), sgd_config["lr"])
-                sgd_update_params(backward_pass(net, loss, logits, y), sgd_config)
+                grads = params.seen(backward_pass(net, loss, logits, y))
+                sgd_update_params(grads, sgd_config)
                 if on_step is not None:
                     on_step(epoch, step)
             with run.stoppable():
@@ -104,7 +110,9 @@ def evaluate(name, x, y, net, loss, config):
     """Print and return the mean loss and the accuracy (a fraction) of net on x, y.
 
     y: a row an image, as in train; config: a mapping with batch_size.
+    Raises: ValueError for labels that do not fit, or no images.
     """
+    _check_images(name, x, y)
     logits = predict(net, x, config["batch_size"])
     mean_loss = float(loss.forward(logits, y))
     confusion = metrics.confusion_matrix(y.argmax(axis=1), logits.argmax(axis=1), y.shape[1])
@@ -114,13 +122,8 @@ def evaluate(name, x, y, net, loss, config):
 
 
 def parameters(net):
-    """The parameter arrays of net by position, layer and name, such as '0.conv1.weights'."""
-    return {
-        f"{i}.{layer.name}.{attribute}": getattr(layer, attribute)
-        for i, layer in enumerate(net)
-        for attribute in ("weights", "bias")
-        if hasattr(layer, attribute)
-    }
+    """The weights and bias of all layers by position, layer and name, such as '0.conv1.weights'."""
+    return Parameters(net).arrays()
 
 
 class SummaryRow(NamedTuple):
@@ -140,13 +143,17 @@ def summary_rows(net, batch_size):
     kept_bytes is what the layer really holds then for the backward pass: its arrays other than
     the parameters, each counted once in the network.
     """
-    shape = (batch_size, *net[0].input_shape[1:])
-    out = forward_pass(net, np.zeros(shape, getattr(net[0], "dtype", np.float64)))
-    assert out.shape[0] == batch_size
-    rows, counted = [], {id(_memory(param)) for param in parameters(net).values()}
-    field, jump = 1, 1  # pixels that one output sees, pixels between neighbouring outputs
+    out = np.zeros((batch_size, *net[0].input_shape[1:]), getattr(net[0], "dtype", np.float64))
+    held, params = [], []  # arrays, a list for each layer
     for layer in net:
-        params = [layer.weights, layer.bias] if layer.has_params else []
+        out = layer.forward(out)
+        held.append(list(_arrays(getattr(layer, "__dict__", {}).values())))
+        pairs = layer.backward_params(np.zeros_like(out))[:-1] if layer.has_params else []
+        params.append([parameter for parameter, _ in pairs])
+    assert out.shape[0] == batch_size
+    rows, counted = [], {id(_memory(array)) for arrays in params for array in arrays}
+    field, jump = 1, 1  # pixels that one output sees, pixels between neighbouring outputs
+    for layer, arrays, of_layer in zip(net, held, params, strict=True):
         output = tuple(layer.shape[1:])
         if len(output) < 3:
             field = None
@@ -155,12 +162,13 @@ def summary_rows(net, batch_size):
             field += (window - 1) * jump
             jump *= getattr(layer, "stride", 1)
         kept = 0
-        for array in _arrays(vars(layer).values()):
+        for array in arrays:
             if id(_memory(array)) not in counted:
                 counted.add(id(_memory(array)))
                 kept += array.nbytes
-        num_params = sum(param.size for param in params)
-        multiply_adds = layer.weights.size * int(np.prod(output[1:])) if params else 0
+        num_params = sum(parameter.size for parameter in of_layer)
+        num_weights = np.size(getattr(layer, "weights", ())) if of_layer else 0
+        multiply_adds = num_weights * int(np.prod(output[1:]))
         rows.append(SummaryRow(layer.name, output, num_params, field, multiply_adds, kept))
     return rows
 
@@ -223,11 +231,30 @@ def _in_epoch(lr_policy, epoch):
     return lr_policy[starts[bisect_right(starts, epoch) - 1]]
 
 
-def _check_config(config, train_x, train_y):
+def _check_config(config, train_x, train_y, run):
+    for key in ("batch_size", "max_epochs", "lr_policy", *(["save_dir"] if run is None else [])):
+        if key not in config:
+            raise ValueError(f"expected config to have {key}, got {', '.join(map(str, config))}")
     for key in ("batch_size", "max_epochs"):
         if config[key] < 1:
             raise ValueError(f"expected {key} of at least 1, got {config[key]}")
-    if min(config["lr_policy"]) > 1:
+    if min(config["lr_policy"], default=2) > 1:
         raise ValueError(f"expected lr_policy to start at epoch 1, got {config['lr_policy']}")
-    if len(train_x) != len(train_y) or len(train_x) == 0:
-        raise ValueError(f"expected as many labels as images, got {len(train_y)}, {len(train_x)}")
+    if run is None and Path.cwd().is_relative_to(Path(config["save_dir"]).resolve()):
+        raise ValueError(
+            "expected save_dir to be a folder of its own, which the next run may rename, got "
+            f"'{config['save_dir']}', where this program stands"
+        )
+    _check_images("training", train_x, train_y)
+
+
+def _check_images(name, x, y):
+    if np.ndim(y) != 2:
+        raise ValueError(
+            f"{name}: expected labels one-hot, a row an image, got shape {np.shape(y)}; "
+            "data.one_hot makes them from integers"
+        )
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(
+            f"{name}: expected as many labels as images, one at least, got {len(y)} and {len(x)}"
+        )

@@ -1,10 +1,12 @@
 """Pictures: arrays in, image files out. Nothing is shown on a screen and no figure stays open.
 
-Every picture is written under another name and renamed, so that a viewer never sees half of one.
-Matplotlib and scikit-image are imported where they are used: a script's --help need not wait.
+Every picture is drawn with matplotlib's defaults, not with the user's settings; one that fails to
+be drawn is a line of warning. It is written under another name and renamed, so that a viewer never
+sees half of it. Matplotlib and scikit-image are imported where they are used: a script's --help
+need not wait.
 """
 
-import contextlib
+import functools
 import html
 import io
 import itertools
@@ -13,11 +15,32 @@ from pathlib import Path
 
 import numpy as np
 
+from support import drawing
+
 FILTER_ZOOM = 16  # screen pixels a weight: no viewer's smoothing can blur a 5x5 filter
 FILTER_COLUMNS = 8
 TRAIN, VALID = "tab:purple", "tab:cyan"
 MARKED_EPOCHS = 50  # in longer curves the marks would cover each other
 BORDER = 200  # grey level between the filters
+
+
+def picture(draw):
+    """Write what `draw` returns: a path, and a PNG file's bytes or an image as an array of uint8.
+
+    What goes wrong while it is drawn is a warning.
+    Raises: OSError if the file cannot be written.
+    """
+
+    @functools.wraps(draw)
+    def draw_and_write(*args, **kwargs):
+        drawn = None
+        with drawing.warning_only(draw.__name__):
+            drawn = draw(*args, **kwargs)
+        if drawn is not None:
+            path, content = drawn
+            _write(Path(path), content)
+
+    return draw_and_write
 
 
 # --- filters ------------------------------------------------------------------------------------
@@ -51,15 +74,15 @@ def filter_mosaic(weights):
     )
 
 
+@picture
 def draw_conv_filters(epoch, step, weights, save_dir):
     """Write the filters to save_dir/epoch_%02d_step_%06d.png. Shape: weights (F, C, k, k)."""
-    from skimage.io import imsave
-
     path = Path(save_dir) / f"epoch_{epoch:02d}_step_{step:06d}.png"
-    with _whole(path) as temporary:
-        imsave(temporary, filter_mosaic(weights), check_contrast=False)
+    return path, filter_mosaic(weights)
 
 
+@picture
+@drawing.own_settings()
 def draw_filters_before_after(path, before, after, note=""):
     """The filters before and after training, one above the other. Shapes: (F, C, k, k) each."""
     mosaics = [filter_mosaic(before), filter_mosaic(after)]
@@ -69,12 +92,14 @@ def draw_filters_before_after(path, before, after, note=""):
         figure.subplots(2, 1), mosaics, ["before training", "after training"], strict=True
     ):
         _show(axes, mosaic, f"first layer, {title}")
-    _save(figure, path)
+    return path, _png(figure)
 
 
 # --- curves -------------------------------------------------------------------------------------
 
 
+@picture
+@drawing.own_settings()
 def plot_training_progress(save_dir, data, note="", class_names=()):
     """Write save_dir/training_plot.png: loss, accuracy, learning rate and error by epoch.
 
@@ -114,7 +139,7 @@ def plot_training_progress(save_dir, data, note="", class_names=()):
         axes.legend()
     for axes in (loss, accuracy, rate, error):
         _style_epochs(axes)
-    _save(figure, Path(save_dir) / "training_plot.png")
+    return Path(save_dir) / "training_plot.png", _png(figure)
 
 
 def is_staircase(rates):
@@ -124,6 +149,8 @@ def is_staircase(rates):
     return 0 < min(rates, default=0) < max(rates) and 0 in np.diff(rates)
 
 
+@picture
+@drawing.own_settings()
 def draw_l2_comparison(path, runs, note=""):
     """One column for each weight decay: filters before and after, accuracy, data and L2 loss.
 
@@ -152,9 +179,11 @@ def draw_l2_comparison(path, runs, note=""):
         for axes in (accuracy, loss):
             _style_epochs(axes)
             axes.legend()
-    _save(figure, path)
+    return path, _png(figure)
 
 
+@picture
+@drawing.own_settings()
 def draw_side_by_side(path, runs, note=""):
     """Runs of the same network by several makers: filters, losses and accuracies over each other.
 
@@ -177,9 +206,11 @@ def draw_side_by_side(path, runs, note=""):
         _style_log_axis(axes.yaxis)
         _style_epochs(axes)
         axes.legend()
-    _save(figure, path)
+    return path, _png(figure)
 
 
+@picture
+@drawing.own_settings()
 def draw_loss_comparison(path, curves, class_names, recalls, note=""):
     """Accuracy curves of several losses, all seeds, and the difference in recall of each class.
 
@@ -208,49 +239,51 @@ def draw_loss_comparison(path, curves, class_names, recalls, note=""):
     classes.axvline(0, color="black", lw=0.8)
     classes.grid(axis="x", alpha=0.3)
     classes.set(title=f"Test recall, {second} minus {first}", xlabel="percentage points")
-    _save(figure, path)
+    return path, _png(figure)
 
 
 _chart_numbers = itertools.count(1)
 CHART_INK, CHART_COLORS = "#010203", ["#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"]
 
 
+@drawing.warning_only("chart_svg")
+@drawing.own_settings()
 def chart_svg(title, lines, log=None):
     """Curves by epoch as the text of an SVG picture that takes its colours from the page.
 
     title: for readers who do not see the picture, with the last value of each line; it is not
     drawn. lines: (label, epochs, values) each; lines of one label look alike. The page has to give
     the colours as --ink and --line-1 to --line-4. log: a logarithmic axis, by default where the
-    values allow it and span more than a factor of ten.
+    values allow it and span more than a factor of ten. None if it cannot be drawn.
     """
-    import matplotlib
+    from matplotlib import rcParams
 
     values = np.concatenate([np.asarray(y, dtype=float) for _, _, y in lines])
     if log is None:
         log = values.min() > 0 and values.max() > 10 * values.min()
     inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     style = {"svg.fonttype": "none", "svg.hashsalt": title, **dict.fromkeys(inks, CHART_INK)}
-    with matplotlib.rc_context({**style, "font.size": 11, "axes.edgecolor": "none"}):
-        figure = _figure(3.8, 2.6, "")
-        axes = figure.subplots()
-        labels = list(dict.fromkeys(label for label, _, _ in lines))
-        for label, epochs, y in lines:
-            i = labels.index(label)
-            color, dashes = CHART_COLORS[i % len(CHART_COLORS)], ("-", "--", ":", "-.")[i % 4]
-            known = label in axes.get_legend_handles_labels()[1]
-            shown = f"_{label}" if known else label
-            axes.plot(epochs, y, dashes, color=color, marker="o", ms=3.5, lw=1.8, label=shown)
-        axes.set(xlabel="epoch", yscale="log" if log else "linear")
-        if log and values.max() < 1000 * values.min():
-            _style_log_axis(axes.yaxis)
-        _style_epochs(axes)
-        axes.grid(color=CHART_INK, alpha=0.15, lw=0.8)
-        axes.tick_params(which="both", length=0)
-        if any(labels):
-            axes.legend(frameon=False, handlelength=2.4)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    rcParams.update({**style, "font.size": 11, "axes.edgecolor": "none"})
+    figure = _figure(3.8, 2.6, "")
+    axes = figure.subplots()
+    labels = list(dict.fromkeys(label for label, _, _ in lines))
+    for label, epochs, y in lines:
+        i = labels.index(label)
+        color, dashes = CHART_COLORS[i % len(CHART_COLORS)], ("-", "--", ":", "-.")[i % 4]
+        known = label in axes.get_legend_handles_labels()[1]
+        shown = f"_{label}" if known else label
+        axes.plot(epochs, y, dashes, color=color, marker="o", ms=3.5, lw=1.8, label=shown)
+    axes.set(xlabel="epoch", yscale="log" if log else "linear")
+    if log and values.max() < 1000 * values.min():
+        _style_log_axis(axes.yaxis)
+    _style_epochs(axes)
+    axes.grid(color=CHART_INK, alpha=0.15, lw=0.8)
+    axes.tick_params(which="both", length=0)
+    if any(labels):
+        axes.legend(frameon=False, handlelength=2.4)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(CHART_INK, "var(--ink)")
     for i, color in enumerate(CHART_COLORS, start=1):
@@ -267,6 +300,8 @@ def chart_svg(title, lines, log=None):
 # --- classification -----------------------------------------------------------------------------
 
 
+@picture
+@drawing.own_settings()
 def draw_confusion_matrix(path, confusion, class_names, note=""):
     """Counts as numbers, shares of the true class as colour. Shape: confusion (K, K)."""
     confusion = np.asarray(confusion)
@@ -287,9 +322,11 @@ def draw_confusion_matrix(path, confusion, class_names, note=""):
     bar = figure.colorbar(image, label="share of the true class", shrink=0.8)
     marks = np.array([0, 0.01, 0.05, 0.2, 0.5, 1])
     bar.set_ticks(np.sqrt(marks), labels=[f"{mark:.0%}" for mark in marks])
-    _save(figure, path)
+    return path, _png(figure)
 
 
+@picture
+@drawing.own_settings()
 def draw_mistakes(path, images, captions, note=""):
     """Enlarged images with captions. Shape: images (N, H, W, C) of uint8; captions: N texts."""
     columns = 5
@@ -304,17 +341,15 @@ def draw_mistakes(path, images, captions, note=""):
         axes.set_title(caption, loc="left", fontsize=8, family="monospace")
     if not len(images):
         grid[0].text(0, 0.5, "no image was misclassified")
-    _save(figure, path)
+    return path, _png(figure)
 
 
+@picture
 def draw_tiles(path, images):
     """Images edge to edge, one screen pixel a pixel. Shape: (rows, columns, H, W, C) of uint8."""
-    from skimage.io import imsave
-
     rows, columns, H, W, C = images.shape
     mosaic = images.transpose(0, 2, 1, 3, 4).reshape(rows * H, columns * W, C)
-    with _whole(Path(path)) as temporary:
-        imsave(temporary, mosaic if C == 3 else mosaic[..., 0], check_contrast=False)
+    return path, mosaic if C == 3 else mosaic[..., 0]
 
 
 # --- common parts -------------------------------------------------------------------------------
@@ -350,18 +385,23 @@ def _style_log_axis(axis):
     axis.set_minor_formatter("")
 
 
-def _save(figure, path):
-    with _whole(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=100)
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100)
+    return buffer.getvalue()
 
 
-@contextlib.contextmanager
-def _whole(path):
-    """A name to write to, in the same folder, which becomes path if all goes well."""
+def _write(path, content):
+    """Write an image, or the bytes of a PNG file, whole or not at all."""
+    from skimage.io import imsave
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".part-{path.name}")
     try:
-        yield temporary
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            imsave(temporary, content, check_contrast=False)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -108,7 +108,8 @@ class NormalizedModel(ConvolutionalModel):
 
     It has no parameters more: the bias of a layer is added after its normalization, and any scale
     is left to the next layer. In evaluation normalization but scales and shifts, so that folded()
-    can do without.
+    can do without. A last batch of one image, whose outputs of fc1 have no variance, is normalized
+    there as in evaluation.
 
     Source: Ioffe and Szegedy, Batch Normalization, 2015.
     """
@@ -135,8 +136,10 @@ class NormalizedModel(ConvolutionalModel):
 
     def normalized(self, h, layer):
         scale = torch.ones_like(layer.bias)
+        has_variance = h.numel() > h.shape[1]  # not so one image in a fully connected layer
+        training = self.training and has_variance
         return functional.batch_norm(
-            h, layer.mean, layer.variance, scale, layer.bias, self.training, eps=EPSILON
+            h, layer.mean, layer.variance, scale, layer.bias, training, eps=EPSILON
         )
 
     @torch.no_grad()
@@ -271,7 +274,6 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     facts["processes"] = ranks.size()
     options = asdict(config)  # the schedule depends on how many epochs there are
     this = runs.Run.start(folder, options, config.resume, fixed=("epochs",), **facts)
-    log = torch_training.Log(folder, config.tensorboard)
     train_x, train_y = torch_training.on_device(cifar.train_x, cifar.train_y, device)
     seen = train_x[: recipe.num_evaluated], train_y[: recipe.num_evaluated]
     valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
@@ -281,7 +283,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     tested = average.module if config.average else model
     trained = ranks.parallel(model)
     if config.compile:
-        trained = torch.compile(trained)
+        trained = torch_training.Compiled(trained, device)
     training_loss = recipe.training_loss(loss_function)
 
     def evaluated(images, labels, title):
@@ -292,6 +294,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
         parts = {"model": model, "average": average, "selection": selection, **recipe.optimizers}
         this.restore_torch(**parts)
         ranks.follow(this, **parts)
+        log = torch_training.Log(this, config.tensorboard)
         if teacher is not None and not this.is_finished:
             with this.stoppable():
                 taught = distillation.logits(teacher, train_x, train_y)
@@ -351,7 +354,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
                 results = gallery.after_training(logits.numpy(), test_loss, losses)
                 results["test_acc_plain"] = plain.accuracy
             this.finish(**results)
-    log.close()
+        log.close()
     return this
 
 

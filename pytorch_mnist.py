@@ -78,7 +78,6 @@ def run(config, mnist):
     folder = Path(config.save_dir) / "pytorch_mnist"
     facts = runs.facts(asdict(config), mnist, str(device), "numpy", "torch")
     this = runs.Run.start(folder, asdict(config), config.resume, **facts)
-    log = torch_training.Log(folder, config.tensorboard)
     model = ConvolutionalModel(np.random.default_rng(config.seed)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR_POLICY[1])
     train_x, train_y = torch_training.on_device(mnist.train_x, mnist.train_y, device)
@@ -91,6 +90,7 @@ def run(config, mnist):
     with this.recording():
         gallery = Gallery(this, mnist, lambda: torch_training.first_filters(model.conv1))
         this.restore_torch(model=model, optimizer=optimizer)
+        log = torch_training.Log(this, config.tensorboard)
         for epoch in this.epochs(config.epochs):
             lr = config.lr_scale * LR_POLICY[max(start for start in LR_POLICY if start <= epoch)]
             optimizer.param_groups[0]["lr"] = lr
@@ -122,7 +122,7 @@ def run(config, mnist):
                 results = gallery.after_training(logits.numpy(), test_loss)
                 compare(config, folder, this, gallery, results, mnist.note)
             this.finish(**results)
-    log.close()
+        log.close()
     mnist.announce()
     print(f"everything is in {folder}")
     return this.results

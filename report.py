@@ -391,7 +391,7 @@ def _last(run, key):
 
 
 def chart(title, lines, log=None):
-    return {"title": title, "svg": plots.chart_svg(title, lines, log)}
+    return {"title": title, "svg": plots.chart_svg(title, lines, log) or ""}
 
 
 TITLES = {

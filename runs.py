@@ -481,8 +481,12 @@ class Run:
     def restore_arrays(self, params):
         """Save params, a dict of NumPy arrays, in checkpoints; set them in place from the last one.
 
+        In place of the dict, an object with arrays(), which returns it, and load(dict).
         Raises: RunError if there are checkpoints and none is whole, or of this network.
         """
+        if not isinstance(params, dict):
+            self._restore(_Arrays, params.arrays, params.load)
+            return
 
         def load(saved):
             theirs = {name: array.shape for name, array in saved.items()}
@@ -523,7 +527,7 @@ class Run:
                 continue
             try:
                 load(saved)
-            except RunError as error:
+            except ValueError as error:
                 raise RunError(f"{path} is of another network: {error}") from error
             if problems:
                 print(f"warning: {problems[0]}; going on from {path}", file=sys.stderr)

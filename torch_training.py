@@ -1,5 +1,8 @@
 """What the PyTorch scripts share: their options, the device, predictions, evaluation, logging."""
 
+import os
+import shutil
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -164,6 +167,32 @@ class Views(nn.Module):
         return total
 
 
+class Compiled:
+    """A model, compiled when it is first called; where that fails, with a warning, as it is."""
+
+    def __init__(self, model, device):
+        self.model = model
+        self._function = torch.compile(model)
+        usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+        compiler = os.environ.get("CXX", "").strip() or usual
+        # PyTorch looks for it as late as in the first backward pass
+        if device.type == "cpu" and not any(map(shutil.which, (compiler, compiler.split()[0]))):
+            self._leave(f"there is no C++ compiler {compiler}; CXX may name another")
+
+    def __call__(self, x):
+        try:
+            return self._function(x)
+        except Exception as error:
+            if self._function is self.model:
+                raise
+            self._leave(" ".join(f"{type(error).__name__}: {error}".split())[:200])
+            return self.model(x)
+
+    def _leave(self, reason):
+        print(f"warning: --compile: going on uncompiled: {reason}", file=sys.stderr, flush=True)
+        self._function = self.model
+
+
 class Evaluation(tuple):
     """(loss, accuracy), and with them the logits and the confusion matrix they come from."""
 
@@ -201,24 +230,28 @@ def evaluate(
 
 
 class Log:
-    """TensorBoard's log of a run where it was asked for, else nothing."""
+    """TensorBoard's log of a runs.Run where it was asked for, else nothing.
 
-    def __init__(self, folder, wanted):
+    It begins with the run's next epoch: if that was logged before an interruption, it is purged.
+    """
+
+    def __init__(self, run, wanted):
         self._writer = None
-        if wanted:
+        if wanted and not run.is_finished:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder / "tensorboard"))
+            folder = str(run.folder / "tensorboard")
+            self._writer = SummaryWriter(folder, purge_step=run.position.epoch)
 
     def epoch(self, row, filters, confusion):
         """Log a row of the history, the first layer's filters and the confusion matrix."""
         if self._writer is None:
             return
         for name, value in row.items():
-            if isinstance(value, int | float):
+            if name != "epoch" and isinstance(value, int | float):
                 self._writer.add_scalar(name, value, row["epoch"])
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        self._writer.add_image("confusion matrix", shares, row["epoch"], dataformats="HW")
+        self._writer.add_image("confusion_matrix", shares, row["epoch"], dataformats="HW")
         low, high = filters.min(), filters.max()
         images = (filters - low) / max(high - low, 1e-12)
         self._writer.add_images("filters", images, row["epoch"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from support.data_files import warn
+from support.drawing import own_settings
 
 STAND_IN_VERSION = 2  # raise it when the same seed gives other images
 SHAPES = [
@@ -94,6 +95,8 @@ def _draw_in_chunks(num, seed, shape, draw):
     return images, labels
 
 
+@own_settings()
+@own_settings()
 def _glyph_distances():
     """The digits of each font as maps of the distance to their outline, positive inside.
 

@@ -1,3 +1,8 @@
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,6 +10,7 @@ from hypothesis import strategies as st
 
 import im2col_cython as kernels
 import reference
+from conftest import ROOT
 from im2col_cython import col2im_cython, im2col_cython
 
 GEOMETRIES = st.fixed_dictionaries(
@@ -80,6 +86,8 @@ def test_integers_and_views_are_taken():
             r"expected cols of shape \(4, 4\), got \(4, 3\)",
         ),
         (lambda: kernels.set_num_threads(0), "at least 1 thread, got 0"),
+        (lambda: kernels.set_num_threads(100_000), r"at most \d+ threads, got 100000"),
+        (lambda: kernels.set_num_threads(10**12), r"at most \d+ threads, got 1000000000000"),
     ],
 )
 def test_errors_quote_what_came(call, message):
@@ -122,3 +130,75 @@ def test_memory_begins_with_a_line_of_the_cache():
             assert (array.shape, array.dtype) == (shape, np.float32)
             assert array.ctypes.data % 64 == 0 or array.size == 0
     assert not kernels.zeros((3, 5), np.float64).any()
+
+
+def test_all_processors_and_the_most_threads_can_be_used(rng):
+    assert os.cpu_count() <= kernels.MAX_THREADS
+    a, b = rng.standard_normal((2 * kernels.MAX_THREADS, 3)), rng.standard_normal((3, 5))
+    kernels.set_num_threads(kernels.MAX_THREADS)
+    np.testing.assert_allclose(kernels.matmul(a, b), a @ b)
+    with pytest.raises(TypeError):
+        kernels.set_num_threads(1.5)
+
+
+FORK = """
+import multiprocessing, os, sys
+import numpy as np
+import layers
+
+def all_kernels():
+    x = np.random.default_rng(0).standard_normal((6, 2, 8, 8))
+    total = layers.kernels.im2col_cython(x, 3, 3, 1, 1).sum()
+    for stride in (1, 2):
+        rng = np.random.default_rng(1)
+        net = [layers.Convolution(x, 3, 3, "conv", stride=stride, rng=rng)]
+        net += [layers.MaxPooling(net[-1], "pool")]
+        net += [layers.ReLU(net[-1], "relu")]
+        net += [layers.Flatten(net[-1], "flatten")]
+        net += [layers.FC(net[-1], 2, "fc", rng=rng)]
+        out = x
+        for layer in net:
+            out = layer.forward(out)
+        grad = out
+        for layer in reversed(net):
+            if layer.has_params:
+                total += sum(g.sum() for _, g in layer.backward_params(grad)[:-1])
+            grad = layer.backward_inputs(grad)
+        total += grad.sum()
+    return total, layers.get_num_threads()
+
+layers.set_num_threads(2)
+expected, threads = all_kernels()
+assert threads == 2
+if sys.argv[1] == "os":
+    if os.fork() == 0:
+        layers.set_num_threads(2)
+        total, threads = all_kernels()
+        os._exit(not (threads == 1 and np.isclose(total, expected)))
+    assert os.wait()[1] == 0
+else:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for total, threads in [pool.apply(all_kernels) for _ in range(3)]:
+            assert threads == 1 and np.isclose(total, expected)
+assert all_kernels() == (expected, 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork a process")
+@pytest.mark.parametrize("how", ["os", "multiprocessing"])
+def test_a_forked_process_goes_on_with_one_thread(how, tmp_path):
+    """GNU's OpenMP would wait for ever for threads that a fork leaves behind."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORK, how],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        _, error = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the child as well
+        raise
+    assert process.returncode == 0, error

@@ -258,3 +258,208 @@ def test_summary_of_strides_and_paddings(rng):
     net += [layers.Convolution(net[-1], 4, 3, "c", rng=rng)]
     assert [row.receptive_field for row in nn.summary_rows(net, 1)] == [3, 7, 15]
     assert [row.output for row in nn.summary_rows(net, 1)] == [(4, 15, 15), (4, 7, 7), (4, 7, 7)]
+
+
+# --- layers and arguments of others -------------------------------------------------------------
+
+
+class Minimal:
+    """A layer with the exercise's interface and nothing else."""
+
+    has_params = False
+
+    def __init__(self, name, shape):
+        self.name, self.shape = name, shape
+
+    def forward(self, x):
+        self.seen = x.shape
+        return x.reshape(len(x), -1)
+
+    def backward_inputs(self, grad_out):
+        return grad_out.reshape(self.seen)
+
+
+class MinimalFC(Minimal):
+    has_params = True
+
+    def __init__(self, num_inputs, num_outputs, name, rng):
+        super().__init__(name, (4, num_outputs))
+        self.weights = rng.standard_normal((num_outputs, num_inputs)) * 0.1
+        self.bias = np.zeros(num_outputs)
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.weights.T + self.bias
+
+    def backward_inputs(self, grad_out):
+        return grad_out @ self.weights
+
+    def backward_params(self, grad_out):
+        return [[self.weights, grad_out.T @ self.x], [self.bias, grad_out.sum(axis=0)], self.name]
+
+
+class Scale(Minimal):
+    """out = x * gamma + beta, whose arrays have other names, lie deeper and are replaced."""
+
+    has_params = True
+
+    def __init__(self, num_inputs, name):
+        super().__init__(name, (4, num_inputs))
+        self.gamma = np.ones(num_inputs)
+        self.more = {"shift": [np.zeros(num_inputs)]}
+
+    def forward(self, x):
+        self.x, self.gamma = x, self.gamma.copy()
+        return x * self.gamma + self.more["shift"][0]
+
+    def backward_inputs(self, grad_out):
+        return grad_out * self.gamma
+
+    def backward_params(self, grad_out):
+        beta = self.more["shift"][0].reshape(1, -1)  # the same memory
+        grads = [[self.gamma, (grad_out * self.x).sum(axis=0)]]
+        return [*grads, [beta, grad_out.sum(axis=0, keepdims=True)], self.name]
+
+
+def minimal_net():
+    rng = np.random.default_rng(5)
+    net = [Minimal("flatten", (4, 64)), MinimalFC(64, 6, "fc", rng), Scale(6, "scale")]
+    return [*net, MinimalFC(6, 2, "logits", rng)]
+
+
+def test_train_and_evaluate_ask_no_more_of_a_layer_than_the_exercise(toy, tmp_path):
+    x, y = toy
+    net, loss = minimal_net(), layers.SoftmaxCrossEntropyWithLogits()
+    before = nn.evaluate("before", x, y, net, loss, {"batch_size": 7})
+    nn.train(x, y, x, y, net, loss, config_for(tmp_path, batch_size=7))
+    after = nn.evaluate("after", x, y, net, loss, {"batch_size": 7})
+    assert after[0] < before[0]
+    assert [grads[-1] for grads in nn.backward_pass(net, loss, nn.forward_pass(net, x), y)] == [
+        "logits",
+        "scale",
+        "fc",
+    ]
+
+
+@pytest.mark.parametrize("stop", [("step", 1), ("step", 5), ("epoch", 2)])
+def test_every_array_that_backward_params_names_is_resumed(toy, tmp_path, stop):
+    """Stopped in the first epoch, in the third, and once more before a step of the resumed run."""
+    x, y = toy
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    whole, net = minimal_net(), minimal_net()
+    nn.train(x, y, x, y, whole, loss, config_for(tmp_path, save_dir=tmp_path / "whole"))
+    folder, options = tmp_path / "run", {"checkpoint_minutes": 0}
+
+    def stop_at(kind, count):
+        def hook(*_):
+            nonlocal count
+            count -= 1
+            if count == 0:
+                raise KeyboardInterrupt
+
+        return {f"on_{kind}": hook}
+
+    def train(net, resume, **hooks):
+        run = runs.Run.start(folder, options, resume)
+        nn.train(x, y, x, y, net, loss, config_for(tmp_path), run, **hooks)
+
+    for resume, hooks in ((False, stop_at(*stop)), (True, stop_at("epoch", 1))):
+        with pytest.raises(KeyboardInterrupt):
+            train(minimal_net(), resume, **hooks)
+        runs.unlock(folder)
+    train(net, True)
+    for ours, theirs in zip(net[1:], whole[1:], strict=True):
+        for array, expected in zip(
+            *(vars(layer).values() for layer in (ours, theirs)), strict=True
+        ):
+            if isinstance(array, np.ndarray) and array.dtype == np.float64:
+                assert np.array_equal(array, expected)
+    assert np.array_equal(net[2].more["shift"], whole[2].more["shift"])
+    assert np.any(net[2].more["shift"])
+    with np.load(folder / "checkpoint.npz") as saved:
+        names = ["1.fc.weights", "1.fc.bias", "3.logits.weights", "3.logits.bias"]
+        names += ["2.scale.gamma", "2.scale.more.shift.0"]
+        assert {f"param:{name}" for name in names} == {*saved.files} - {"notes"}
+
+
+def test_a_checkpoint_of_another_network_is_refused_whatever_its_arrays_are_called(toy, tmp_path):
+    x, y = toy
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    folder = tmp_path / "run"
+    nn.train(x, y, x, y, minimal_net(), loss, config_for(tmp_path, max_epochs=1))
+    runs.unlock(folder)
+    net = minimal_net()
+    del net[2].gamma
+    run = runs.Run.start(folder, {}, resume=True)
+    with pytest.raises(runs.RunError, match=r"another network: expected .*, got .*2\.scale\.gamma"):
+        nn.train(x, y, x, y, net, loss, config_for(tmp_path), run)
+
+
+def test_a_parameter_that_no_attribute_holds_is_warned_of_once(toy, tmp_path, capsys):
+    class Hidden(Scale):
+        def backward_params(self, grad_out):
+            return [[np.ones(3), np.zeros(3)], self.name]
+
+    x, y = toy
+    net = minimal_net()
+    net[2] = Hidden(6, "hidden")
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    nn.train(x, y, x, y, net, loss, config_for(tmp_path))
+    assert capsys.readouterr().err.count("warning: hidden has a parameter of shape (3,) that") == 1
+
+
+def test_the_grads_of_a_loss_are_not_added_to(toy):
+    x, y = toy
+
+    class Loss(layers.SoftmaxCrossEntropyWithLogits):
+        has_params, grads = True, []
+
+        def backward_params(self):
+            return self.grads
+
+    loss, net = Loss(), minimal_net()
+    nn.backward_pass(net, loss, nn.forward_pass(net, x), y)
+    assert loss.grads == []
+
+
+def test_the_summary_counts_parameters_of_any_name(rng):
+    rows = nn.summary_rows([layers.FC(np.zeros((4, 6)), 6, "fc", rng=rng), Scale(6, "scale")], 4)
+    assert [row.num_params for row in rows] == [42, 12]
+    assert rows[1].multiply_adds == 0
+
+
+@pytest.mark.parametrize("which", ["training", "validation"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x, y: (x, y.argmax(axis=1)), r"one-hot, a row an image, got shape \(60,\)"),
+        (lambda x, y: (x[:0], y[:0]), "as many labels as images, one at least, got 0 and 0"),
+        (lambda x, y: (x, y[:-1]), "as many labels as images, one at least, got 59 and 60"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit(toy, tmp_path, rng, which, spoil, message):
+    sets = {"training": toy, "validation": toy, which: spoil(*toy)}
+    net, loss = small_net(rng), layers.SoftmaxCrossEntropyWithLogits()
+    with pytest.raises(ValueError, match=f"{which}: expected .*{message}"):
+        nn.train(*sets["training"], *sets["validation"], net, loss, config_for(tmp_path))
+    with pytest.raises(ValueError, match=f"Test: expected .*{message}"):
+        nn.evaluate("Test", *sets[which], net, loss, {"batch_size": 7})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("folder", [".", "", "..", "../here"])
+def test_the_current_folder_is_no_folder_for_a_run(toy, tmp_path, rng, folder, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    net, loss = small_net(rng), layers.SoftmaxCrossEntropyWithLogits()
+    with pytest.raises(ValueError, match="save_dir to be a folder of its own"):
+        nn.train(*toy, *toy, net, loss, config_for(tmp_path, save_dir=folder))
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_missing_option_is_named(toy, tmp_path, rng):
+    config = config_for(tmp_path)
+    del config["lr_policy"]
+    net, loss = small_net(rng), layers.SoftmaxCrossEntropyWithLogits()
+    with pytest.raises(ValueError, match="config to have lr_policy, got max_epochs, batch_size"):
+        nn.train(*toy, *toy, net, loss, config)

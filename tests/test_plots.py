@@ -1,14 +1,21 @@
 import gc
+import os
 import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from skimage.io import imread
 
 import plots
+from conftest import ROOT
 
 Z = plots.FILTER_ZOOM
 
@@ -104,16 +111,15 @@ def test_only_steps_of_the_learning_rate_ask_for_a_logarithmic_axis(rates, expec
     assert plots.is_staircase(rates) is expected
 
 
-def test_a_failed_picture_leaves_the_older_one(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_ends_the_run_and_leaves_the_older_picture(tmp_path, monkeypatch):
     path = tmp_path / "training_plot.png"
     path.write_text("old")
-    from matplotlib.figure import Figure
 
-    def fail(figure, name, **kwargs):
-        name.write_text("half")
+    def fail(path, content):
+        path.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(Figure, "savefig", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         plots.plot_training_progress(tmp_path, CURVES)
     assert path.read_text() == "old"
@@ -164,3 +170,62 @@ def test_a_chart_is_logarithmic_only_where_it_can_be():
     assert "10" in plots.chart_svg("x", [("", [1, 2], [1e-4, 1e-1])])
     plots.chart_svg("x", [("", [1, 2], [0.0, 1.0])])
     plots.chart_svg("x", [("", [1], [1.0])], log=True)
+
+
+# --- in any surroundings ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [RuntimeError("latex could not\nbe found"), OSError("no font")])
+def test_a_picture_that_cannot_be_drawn_is_a_line_of_warning(tmp_path, monkeypatch, capsys, error):
+    path = tmp_path / "training_plot.png"
+    path.write_text("old")
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    plots.plot_training_progress(tmp_path, CURVES)
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    warning = f"warning: plot_training_progress was not drawn: {reason}\n"
+    assert capsys.readouterr().err == warning
+    assert plots.chart_svg("x", [("", [1], [1.0])]) is None
+    plots.draw_conv_filters(1, 1, np.zeros((16, 25)), tmp_path)
+    assert "expected weights of shape (F, C, k, k)" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_the_users_settings_change_no_picture_and_are_left_as_they_were(tmp_path, rng):
+    users = {"text.usetex": True, "savefig.bbox": "tight", "font.size": 30, "savefig.format": "pdf"}
+    draw_everything(tmp_path / "plain", rng)
+    expected = plots.chart_svg("x", [("", [1, 2], [1.0, 2.0])])
+    with mpl.rc_context(users):
+        draw_everything(tmp_path / "changed", np.random.default_rng(0))
+        assert plots.chart_svg("x", [("", [1, 2], [1.0, 2.0])]).count("<") == expected.count("<")
+        assert {name: mpl.rcParams[name] for name in users} == users
+    for path in (tmp_path / "plain").iterdir():
+        assert path.read_bytes() == (tmp_path / "changed" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "no such one"])
+def test_pictures_are_drawn_whatever_backend_the_environment_names(tmp_path, backend):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    (tmp_path / "file").write_text("")
+    code = f"""if True:
+        import os, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        import plots
+        curves = {CURVES}
+        plots.plot_training_progress("pictures", curves)
+        assert os.environ["MPLBACKEND"] == {backend!r}
+    """
+    for more in ({}, {"MPLCONFIGDIR": str(tmp_path / "file")}):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            env={**os.environ, "MPLBACKEND": backend, **more},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "Traceback" not in done.stderr
+        (tmp_path / "pictures" / "training_plot.png").unlink()
