@@ -12,10 +12,9 @@ Inputs are kept away from the kinks of ReLU and the ties of max pooling, where t
 
 import support  # says in one line what is missing
 
-import argparse
-import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +30,11 @@ FLOOR = 1e-3  # gradients below this share of the tensor's largest are measured 
 MARGIN = 1e-3  # distance of inputs from kinks and ties; STEP never crosses it
 LAB_PARAMETERS = 821_706  # of the network in train.py
 LAB_STEPS = 8 * 1_100  # of its training: 8 epochs of 55,000 images, 50 at a time
+
+
+@dataclass(kw_only=True)
+class Config:
+    save_dir: str = runs.folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
 
 
 class Result(NamedTuple):
@@ -200,11 +204,7 @@ def check_network(rng):
 
 def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    save_dir = os.environ.get("SAVE_DIR") or runs.HERE / "out"
-    parser.add_argument("--save-dir", type=Path, default=Path(save_dir), help="[%(default)s]")
-    folder = parser.parse_args(argv).save_dir / "check_grads"
+    folder = Path(runs.parse(Config, argv, __doc__).save_dir) / "check_grads"
     rng = np.random.default_rng(0)
     results = []
     for name, layer, x in layer_cases(rng):

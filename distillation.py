@@ -47,7 +47,7 @@ def load(config, folder, train_x, device):
             f"--teacher: {path} is this run's own folder; choose another --save-dir"
         )
     try:
-        options = json.loads((path / "config.json").read_text())
+        options = json.loads((path / "config.json").read_text(encoding="utf-8"))
         state = torch.load(path / "model.pt", map_location=device, weights_only=True)
         if options["model"] != "strong":
             raise runs.RunError("it is not a run of --model strong")

@@ -14,7 +14,7 @@ with seed 0 and the JPEG-compressed copy of CIFAR-10 that the README speaks of:
                     validation accuracy  73.60   74.56   74.72   71.42 %
 """
 
-import support  # says in one line what is missing
+from support import data
 
 import dataclasses
 from dataclasses import dataclass
@@ -28,16 +28,19 @@ import plots
 import pytorch_cifar
 import runs
 import torch_training
-from support import data
 
 
 @dataclass(kw_only=True)
 class Config(pytorch_cifar.Config):
     model: str = runs.option("lab", "the lab's network", choices=("lab",))
-    lr: float = runs.option(0.02, "largest learning rate with cross-entropy", minimum=0)
-    hinge_lr: float = runs.option(0.008, "largest learning rate with the hinge loss", minimum=0)
-    delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0)
-    seeds: int = runs.option(3, "runs with each loss, from --seed on", minimum=1)
+    lr: float = runs.option(
+        0.02, "largest learning rate with cross-entropy", minimum=0, maximum=100
+    )
+    hinge_lr: float = runs.option(
+        0.008, "largest learning rate with the hinge loss", minimum=0, maximum=100
+    )
+    delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0, maximum=1000)
+    seeds: int = runs.option(3, "runs with each loss, from --seed on", minimum=1, maximum=100)
     tune: bool = runs.option(False, "first halve and double both rates as long as that helps")
 
 
@@ -77,9 +80,9 @@ def loss_functions(config):
 def run(config, cifar):
     """Train with both losses and all seeds and compare them; returns the rows of the table."""
     device = torch_training.prepare(config)
-    cifar.announce()
+    cifar.introduce()
     folder = Path(config.save_dir) / "hinge_bonus"
-    runs.claim(folder, config.resume)
+    runs.claim(folder, dataclasses.asdict(config), config.resume, fixed=("epochs",))
     if config.tune:
         config = tuned(config, cifar, folder, device)
     columns = []
@@ -174,7 +177,7 @@ def compare(folder, columns, cifar):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    config = runs.parse(Config, argv, __doc__, "hinge_bonus")
     with runs.one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 

@@ -6,6 +6,8 @@ sees half of it. Matplotlib and scikit-image are imported where they are used: a
 need not wait.
 """
 
+from support import drawing
+
 import functools
 import html
 import io
@@ -14,8 +16,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-
-from support import drawing
 
 FILTER_ZOOM = 16  # screen pixels a weight: no viewer's smoothing can blur a 5x5 filter
 FILTER_COLUMNS = 8

@@ -10,7 +10,7 @@ Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of ea
 worst mistakes, the model.
 """
 
-import support  # says in one line what is missing
+from support import data
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,6 @@ import runs
 import strong_model
 import torch_training
 from gallery import Gallery
-from support import data
 from torch_training import evaluate
 
 NUM_PARAMETERS = 449_898
@@ -43,16 +42,20 @@ VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
 @dataclass(kw_only=True)
 class Config(torch_training.CifarConfig):
     model: str = torch_training.model_option("lab")
-    epochs: int = runs.option(12, "passes over the training images", minimum=1)
-    batch_size: int = runs.option(64, "images in a step", minimum=1)
-    lr: float = runs.option(0.02, "largest learning rate, before --lr-scale", minimum=0)
+    epochs: int = runs.option(12, "passes over the training images", minimum=1, maximum=100_000)
+    batch_size: int = runs.option(64, "images in a step", minimum=1, maximum=60_000)
+    lr: float = runs.option(
+        0.02, "largest learning rate, before --lr-scale", minimum=0, maximum=100
+    )
     schedule: str = runs.option(
         "linear",
         "of the learning rate, after a warm-up: linear or cosine down to 0; steps: by 10, twice",
         choices=("linear", "cosine", "steps", "constant"),
     )
-    momentum: float = runs.option(0.9, "of SGD, Nesterov's", minimum=0)
-    weight_decay: float = runs.option(2e-3, "λ, for the weights of all layers", minimum=0)
+    momentum: float = runs.option(0.9, "of SGD, Nesterov's", minimum=0, maximum=1)
+    weight_decay: float = runs.option(
+        2e-3, "λ, for the weights of all layers", minimum=0, maximum=1000
+    )
     jitter: bool = runs.option(
         True,
         f"mirror half of the images, and shift all by up to {SHIFT} pixels, "
@@ -242,15 +245,15 @@ RECIPES = {"lab": Recipe, "strong": strong_model.Recipe}
 
 def config_class(argv):
     """The options, with their defaults, of a command line (None: sys.argv)."""
-    if runs.one_option(argv, "model", default="lab") == "strong":
+    if runs.one_option(argv, "model", "lab", "pytorch_cifar") == "strong":
         return strong_model.config_class(argv)
-    return TaughtConfig if runs.one_option(argv, "teacher", default="") else Config
+    return TaughtConfig if runs.one_option(argv, "teacher", "", "pytorch_cifar") else Config
 
 
 def run(config, cifar):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config, many=True)
-    cifar.announce()
+    cifar.introduce()
     folder = Path(config.save_dir) / "pytorch_cifar"
     with ranks.one_run(folder) as own_folder:
         done = train_in_folder(own_folder, config, cifar, device)
@@ -359,7 +362,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
 
 def main(argv=None):
-    config = runs.parse(config_class(argv), argv, __doc__)
+    config = runs.parse(config_class(argv), argv, __doc__, "pytorch_cifar")
     with runs.one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 

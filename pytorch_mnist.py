@@ -8,7 +8,7 @@ train_l2reg.py; where its run with the same λ (for 0 that of train.py) is in th
 two are put side by side in comparison.png and comparison.csv.
 """
 
-import support  # says in one line what is missing
+from support import data
 
 import csv
 import json
@@ -24,7 +24,6 @@ import plots
 import runs
 import torch_training
 from gallery import Gallery
-from support import data
 
 # learning rate from the given epoch on
 LR_POLICY = {1: 1e-1, 3: 1e-2, 5: 1e-3, 7: 1e-4}
@@ -38,7 +37,9 @@ class Config(torch_training.Config):
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
-    weight_decay: float = runs.option(1e-2, "λ: loss + λ/2 * sum of squared weights", minimum=0)
+    weight_decay: float = runs.option(
+        1e-2, "λ: loss + λ/2 * sum of squared weights", minimum=0, maximum=1000
+    )
 
 
 class ConvolutionalModel(nn.Module):
@@ -74,7 +75,7 @@ def l2_loss(model, weight_decay):
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config)
-    mnist.announce()
+    mnist.introduce()
     folder = Path(config.save_dir) / "pytorch_mnist"
     facts = runs.facts(asdict(config), mnist, str(device), "numpy", "torch")
     this = runs.Run.start(folder, asdict(config), config.resume, **facts)
@@ -171,7 +172,7 @@ def compare(config, folder, this, gallery, results, note):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    config = runs.parse(Config, argv, __doc__, "pytorch_mnist")
     with runs.one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 

@@ -48,7 +48,8 @@ def join(device):
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if rank() > 0:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- for the rest of the process
+        # for the rest of the process
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8", errors="replace")  # noqa: SIM115
     return device
 
 

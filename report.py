@@ -59,7 +59,7 @@ DEMO_OPTIONS = {
 
 @dataclass(kw_only=True)
 class Config:
-    save_dir: str = runs.option(runs.path_option("SAVE_DIR", "out"), "folder of the runs")
+    save_dir: str = runs.folder_option("SAVE_DIR", "out", "folder of the runs")
     watch: bool = runs.option(False, "rewrite the page whenever a run gets on, until Ctrl-C")
     run_missing: bool = runs.option(False, "run what has not been run, with its defaults")
     demo: bool = runs.option(

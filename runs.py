@@ -4,17 +4,19 @@ Every file is written under another name in the same folder, flushed to the disk
 whenever the process dies, each file is the whole old one or the whole new one.
 """
 
+from support import surroundings
+
 import argparse
 import csv
+import difflib
 import errno
 import hashlib
 import io
 import json
-import operator
+import math
 import os
 import platform
 import shlex
-import shutil
 import signal
 import sys
 import threading
@@ -22,6 +24,7 @@ import time
 import zipfile
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,7 +33,7 @@ from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "train_acc", "valid_loss", "valid_acc", "seconds"]
-NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # signals; Windows does not have the last
 PLAIN_LINE_SECONDS = 10  # between two progress lines where there is no terminal
 
 
@@ -53,9 +56,10 @@ class Interrupted(Exception):  # noqa: N818 -- an event, not an error
 # --- options ------------------------------------------------------------------------------------
 
 
-def option(default, help, minimum=None, maximum=None, choices=None):
+def option(default, help, minimum=None, maximum=None, choices=None, is_folder=False):
     """A field of a Config: its default, its line in --help, and its bounds."""
     metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    metadata["is_folder"] = is_folder
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -80,86 +84,184 @@ def available_threads():
         return cores
 
 
-def path_option(variable, folder):
-    return lambda: os.environ.get(variable) or str(HERE / folder)
+def folder_option(variable, default, help):
+    """An option that names a folder; its default is in the environment, or beside the scripts."""
+
+    def value():
+        return _folder(variable, os.environ.get(variable)) or str(HERE / default)
+
+    return option(value, help, is_folder=True)
+
+
+def _folder(name, text):
+    try:
+        return surroundings.folder(text)
+    except (ValueError, OSError) as error:
+        raise RunError(f"{name}: {error}") from error
 
 
 @dataclass(kw_only=True)
 class CommonConfig:
     """The options that all scripts share. A script's Config adds its own and their defaults."""
 
-    data_dir: str = option(path_option("DATA_DIR", "datasets"), "folder of the data sets")
-    save_dir: str = option(path_option("SAVE_DIR", "out"), "folder that gets a folder for the run")
+    data_dir: str = folder_option("DATA_DIR", "datasets", "folder of the data sets")
+    save_dir: str = folder_option("SAVE_DIR", "out", "folder that gets a folder for the run")
     dataset: str = option("auto", "auto: the real data, else generated", choices=())
     train_size: int | None = option(None, "number of training images; all if not given", minimum=1)
-    epochs: int = option(8, "passes over the training images", minimum=1)
-    batch_size: int = option(50, "images in a step", minimum=1)
-    lr_scale: float = option(1.0, "factor on the learning rates of the schedule", minimum=0.0)
-    seed: int = option(0, "of initial weights and of the order of the images", minimum=0)
-    threads: int = option(available_threads, "processors to use", minimum=1)
-    resume: bool = option(False, "go on with the interrupted run in the save folder")
+    epochs: int = option(8, "passes over the training images", minimum=1, maximum=100_000)
+    batch_size: int = option(50, "images in a step", minimum=1, maximum=60_000)
+    lr_scale: float = option(
+        1.0, "factor on the learning rates of the schedule", minimum=0.0, maximum=10**9
+    )
+    seed: int = option(
+        0, "of initial weights and of the order of the images", minimum=0, maximum=2**32 - 1
+    )
+    threads: int = option(
+        available_threads, "processors to use", minimum=1, maximum=surroundings.MAX_THREADS
+    )
+    resume: bool = option(
+        False, "go on with the interrupted run in the save folder, with its options"
+    )
     checkpoint_minutes: float = option(
-        5.0, "minutes between checkpoints within an epoch", minimum=0.0
+        5.0, "minutes between checkpoints within an epoch", minimum=0.0, maximum=10**6
     )
 
     def __post_init__(self):
         for f in fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices")
             for number in value if isinstance(value, list | tuple) else [value]:
-                for bound, words, fits in (
-                    ("minimum", "at least", operator.ge),  # refuses a nan, too
-                    ("maximum", "at most", operator.le),
-                ):
-                    limit = f.metadata.get(bound)
-                    if None not in (limit, number) and not fits(number, limit):
-                        raise RunError(
-                            f"{_flag(f)}: expected a number of {words} {limit}, got {number}"
-                        )
+                if wrong := _out_of_bounds(number, f.metadata):
+                    raise RunError(f"{_flag(f.name)}: expected a {wrong}, got {number}")
             if choices and value not in choices:
-                raise RunError(f"{_flag(f)}: expected one of {', '.join(choices)}, got {value!r}")
+                raise RunError(
+                    f"{_flag(f.name)}: expected one of {', '.join(choices)}, got {value!r}"
+                    + _did_you_mean(str(value), choices)
+                )
 
 
-def _flag(f):
-    return "--" + f.name.replace("_", "-")
+def _out_of_bounds(number, bounds):
+    """What a number should have been, if it is not: "number of at least 1"."""
+    low, high = bounds.get("minimum"), bounds.get("maximum")
+    if number is None or (low, high) == (None, None):
+        return None
+    if not isinstance(number, int | float):
+        return "number"
+    if low is not None and not number >= low:  # this refuses a nan, too
+        return f"number of at least {low}"
+    if high is not None and not number <= high:
+        return f"number of at most {high}"
+    return None if math.isfinite(number) else "finite number"
+
+
+def _flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def _did_you_mean(word, known):
+    """The most similar of the known words as an addition to a message, if one is similar."""
+    longer = [other for other in known if len(word) > 2 and other.startswith(word)]
+    similar = longer or difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 class _Parser(argparse.ArgumentParser):
+    """Knows of the options that were given, and of no others; what is wrong is said in one line."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **kwargs)
+
+    def parse_args(self, argv):
+        given, unknown = self.parse_known_args(argv)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            similar = _did_you_mean(flag.replace("_", "-"), list(self._option_string_actions))
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{similar}")
+        return given
+
     def error(self, message):
+        message = " ".join(message.split())
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
-def parse(config_class, argv, description):
-    """A config_class from the command line argv (None: sys.argv); exits with one line on errors."""
+def parse(config_class, argv, description, script=None):
+    """A config_class from the command line argv (None: sys.argv); exits with one line on errors.
+
+    script: the name of the run's folder; with --resume, options that are not given are as in its
+    config.json.
+    """
+    surroundings.make_text_harmless()
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(description=description, formatter_class=formatter, allow_abbrev=False)
-    for f in fields(config_class):
-        default = f.default if f.default is not MISSING else f.default_factory()
-        has_default = default not in (None, "") and default is not False
-        value = f" [{_shown(default)}]" if has_default else ""
-        text = f.metadata["help"] + value
-        if default is True:
-            kind = argparse.BooleanOptionalAction
-            parser.add_argument(_flag(f), action=kind, default=True, help=f.metadata["help"])
-        elif default is False:
-            parser.add_argument(_flag(f), action="store_true", help=text)
-        elif isinstance(default, list):
-            kind = type(default[0])
-            parser.add_argument(_flag(f), type=kind, nargs="+", default=default, help=text)
-        else:
-            kind = int if default is None else type(default)
-            shown = "|".join(f.metadata["choices"] or ()) or kind.__name__.upper()
-            parser.add_argument(_flag(f), type=kind, default=default, metavar=shown, help=text)
+    parser = _Parser(description=description, formatter_class=formatter)
     try:
-        return config_class(**vars(parser.parse_args(argv)))
+        Path.cwd()
+    except FileNotFoundError:
+        parser.error("the current folder was deleted: cd to another one")
+    try:
+        for f in fields(config_class):
+            _add_option(parser, f)
+        given = vars(parser.parse_args(argv))
+        for f in fields(config_class):
+            if f.metadata["is_folder"] and f.name in given:
+                given[f.name] = _folder(_flag(f.name), given[f.name])
+        return config_class(**{**_earlier_options(config_class, argv, script), **given})
     except RunError as error:
         parser.error(str(error))
 
 
-def one_option(argv, name, default):
-    """The value of one option, to be known before parse is told what the others are."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument(f"--{name}", default=default, dest="value")
+def _add_option(parser, f):
+    """Tell a parser of a field of a Config."""
+    default = f.default if f.default is not MISSING else f.default_factory()
+    has_default = default not in (None, "") and default is not False
+    # "%" has a meaning in argparse's help
+    value = f" [{_shown(default)}]".replace("%", "%%") if has_default else ""
+    text = f.metadata["help"] + value
+    if default is True:
+        kind = argparse.BooleanOptionalAction
+        parser.add_argument(_flag(f.name), action=kind, help=f.metadata["help"])
+    elif default is False:
+        parser.add_argument(_flag(f.name), action="store_true", help=text)
+    elif isinstance(default, list):
+        parser.add_argument(_flag(f.name), type=type(default[0]), nargs="+", help=text)
+    else:
+        kind = int if default is None else type(default)
+        shown = "|".join(f.metadata["choices"] or ()) or kind.__name__.upper()
+        parser.add_argument(_flag(f.name), type=kind, metavar=shown, help=text)
+
+
+def one_option(argv, name, default, script=None):
+    """The value of one option, to be known before parse is told what the others are.
+
+    script: as in parse.
+    """
+    parser = _Parser(add_help=False)
+    try:
+        default = _resumed(argv, script).get(name, default)
+    except RunError as error:
+        parser.error(str(error))
+    parser.add_argument(_flag(name), default=default, dest="value")
     return parser.parse_known_args(argv)[0].value
+
+
+def _earlier_options(config_class, argv, script):
+    """The options of the run that argv asks to resume, but those that say where things are now."""
+    now = {"save_dir", "resume", *(["data_dir"] if os.environ.get("DATA_DIR") else [])}
+    known = {f.name for f in fields(config_class)} - now
+    return {name: value for name, value in _resumed(argv, script).items() if name in known}
+
+
+def _resumed(argv, script):
+    """What config.json says in the folder of the run that argv asks to resume; empty if none."""
+    if script is None:
+        return {}
+    parser = _Parser(add_help=False)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--save-dir")
+    given = vars(parser.parse_known_args(argv)[0])
+    if "resume" not in given:
+        return {}
+    default = CommonConfig.__dataclass_fields__["save_dir"].default_factory
+    save_dir = _folder("--save-dir", given.get("save_dir")) or default()
+    return _read_json(Path(save_dir) / script / "config.json")
 
 
 def _shown(default):
@@ -178,29 +280,26 @@ def one_line_errors(*kinds):
     try:
         yield
     except Interrupted as stop:
-        print(f"{script}: {stop}", file=sys.stderr)
-        sys.exit(128 + stop.signum)
+        _last_words(f"{script}: {stop}", 128 + stop.signum)
     except KeyboardInterrupt:
-        print(f"{script}: stopped", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _last_words(f"{script}: stopped", 128 + signal.SIGINT)
     except BrokenPipeError:  # the reader, head for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        surroundings.discard_output()
         sys.exit(128 + 13)  # SIGPIPE, as in a shell
+    except MemoryError as error:
+        message = " ".join(f"not enough memory: {error}".split())
+        sys.exit(f"{script}: error: {message}; a smaller --batch-size needs less")
     except (RunError, OSError, *kinds) as error:
-        message = " ".join(str(error).split()) + _free_space(error)
+        message = " ".join(str(error).split()) + surroundings.no_room(error)
         sys.exit(f"{script}: error: {message}")
 
 
-def _free_space(error):
-    """What a full disk still has, as an addition to the message; empty for other errors."""
-    if not isinstance(error, OSError) or error.errno not in NO_ROOM:
-        return ""
-    folder = Path(error.filename or ".").resolve().parent
-    free = shutil.disk_usage(folder).free
-    return (
-        f"; {free / 1e6:.1f} MB are free in {folder}; make room, and the same command with "
-        "--resume goes on"
-    )
+def _last_words(message, status):
+    """Exit with a status and a message, even if there is no terminal left to show it."""
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+    surroundings.discard_output()
+    sys.exit(status)
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -212,7 +311,9 @@ def write_whole(path, content):
     temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            # names of files may hold what is no character: JSON reads \udcff back as it was
+            text = isinstance(content, str)
+            file.write(content.encode(errors="backslashreplace") if text else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -246,20 +347,27 @@ def write_json(path, values):
 
 def _read_json(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no object")
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read or is damaged: {error}") from error
+    return values
 
 
 # --- locks --------------------------------------------------------------------------------------
 
+IN_USE = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # all else: there are no locks here
+
+# filelock does not say who holds a lock, and its older versions take every error for a held one
 _locks = {}  # path: descriptor; the system lets go of them when the process ends, however it does
 
 
 def lock(folder):
-    """Make this process the only one that writes into folder, until it ends.
+    """Make this process the only one that writes into folder, until it ends; where the file system
+    knows no locks, warn and do without.
 
     Raises: RunError, with the number of the other process, if another one does already.
     """
@@ -269,13 +377,26 @@ def lock(folder):
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock_file(descriptor)
-    except OSError:
-        owner = os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise RunError(f"{folder} is in use by process {owner}; wait for it or stop it") from None
+    except OSError as error:
+        if error.errno in IN_USE:
+            owner = os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise RunError(
+                f"{folder} is in use by process {owner}; wait for it or stop it"
+            ) from None
+        _warn_of_no_locks(folder.parent, error.strerror)
     os.truncate(path, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     _locks[path] = descriptor
+
+
+@cache
+def _warn_of_no_locks(folder, reason):
+    """Once for all runs of a folder."""
+    print(
+        f"warning: no locks in {folder} ({reason}): see to it that no other run writes there",
+        file=sys.stderr,
+    )
 
 
 def unlock(folder):
@@ -288,7 +409,7 @@ def unlock(folder):
 
 
 def is_in_use(folder):
-    """Whether a process, this one or another, writes into folder."""
+    """Whether a process, this one or another, writes into folder, or may do so."""
     path = Path(folder).resolve() / ".lock"
     if path in _locks:
         return True
@@ -305,20 +426,48 @@ def is_in_use(folder):
     return False
 
 
-def claim(folder, resume):
+def claim(folder, options, resume, fixed=(), free=()):
     """Make and lock a folder for several runs; without resume, an earlier one is moved aside.
 
-    Raises: RunError if the folder cannot be written or another process writes into it.
+    options: written to config.json, for --resume; fixed: as in Run.start; free: those that may
+    change on resume, besides FREE_OPTIONS.
+    Raises: RunError if the folder cannot be written, another process writes into it, or the
+    options do not fit.
     """
     try:
         if folder.is_dir():
             lock(folder)
-            if not resume:
+            if resume:
+                _check_options(folder, options, fixed, free)
+            else:
                 print(f"the earlier runs are kept in {move_aside(folder)}")
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder)
+        write_json(folder / "config.json", options)
     except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder, error):
+    reason = f"{error.strerror or error}{surroundings.no_room(error)}"
+    return RunError(f"cannot write to {folder}: {reason}")
+
+
+def _check_options(folder, options, fixed=(), free=()):
+    """Refuse to resume a run with other options than it had."""
+    before = _read_json(folder / "config.json")
+    free = {*FREE_OPTIONS, *free} - {*fixed}
+    others = [name for name in options if before.get(name, options[name]) != options[name]]
+    others = [name for name in others if name not in free]
+    if others:
+        changes = ", another ".join(
+            f"{_flag(name)}: it was {before[name]}, now it is {options[name]}" for name in others
+        )
+        flags = {_flag(prefix + name) for name in others for prefix in ("", "no_")}
+        raise RunError(
+            f"cannot resume {folder} with another {changes}; with the options that it had: "
+            f"{_command_without(flags)}"
+        )
 
 
 def _lock_file(descriptor):
@@ -335,6 +484,9 @@ def _lock_file(descriptor):
 
 
 # --- a run's folder -----------------------------------------------------------------------------
+
+# options that may change on --resume
+FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs", "checkpoint_minutes")
 
 
 @dataclass
@@ -372,8 +524,6 @@ class Run:
     has_bar: whether a terminal shows a bar.
     """
 
-    # options that may change on --resume
-    FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs", "checkpoint_minutes")
     # what decides on the last digits, in results.json
     ROUNDING_FACTS = ("threads", "processes", "device", "multiplied_in")
     MARKS = ("config.json", "history.csv", "results.json", "checkpoint.npz", "checkpoint.pt")
@@ -387,6 +537,8 @@ class Run:
         self.agree = None
         self.has_bar = sys.stderr.isatty()
         self._resuming = resuming
+        save_dir = options.get("save_dir", str(HERE / "out"))
+        self._place = ["--save-dir", save_dir] if save_dir != str(HERE / "out") else []
         self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
         self._max_epochs = 0
         self._state = dict  # returns what is to be saved
@@ -408,20 +560,22 @@ class Run:
         options do not fit.
         """
         folder, options = Path(folder), options or {}
-        if folder.is_dir():
-            lock(folder)
-        resume = resume and (folder / "config.json").exists()
-        if resume:
-            cls._check_options(folder, options, fixed)
-            cls._check_facts(folder, facts)
-        elif any((folder / name).exists() for name in cls.MARKS):
-            print(f"the earlier run is kept in {move_aside(folder)}")
         try:
+            if folder.is_dir():
+                lock(folder)
+            if resume and not (folder / "config.json").exists():
+                print(f"{folder} holds no run that could be resumed: a new one begins")
+                resume = False
+            if resume:
+                _check_options(folder, options, fixed)
+                cls._check_facts(folder, facts)
+            elif any((folder / name).exists() for name in cls.MARKS):
+                print(f"the earlier run is kept in {move_aside(folder)}")
             (folder / "filters").mkdir(parents=True, exist_ok=True)
             lock(folder)
             write_json(folder / "config.json", options)
         except OSError as error:
-            raise RunError(f"cannot write to {folder}: {error.strerror or error}") from error
+            raise _cannot_write(folder, error) from error
         run = cls(folder, options, resume)
         run.results = _read_json(folder / "results.json") if resume else {}
         epochs = options.get("epochs", 0)
@@ -430,18 +584,8 @@ class Run:
             print(f"{folder} is finished: {run.results['epochs']} epochs; nothing to resume")
         else:
             run.write_results(status="running", **facts)
+            _hint_at_other_programs(options.get("threads", 1))
         return run
-
-    @staticmethod
-    def _check_options(folder, options, fixed):
-        before = _read_json(folder / "config.json")
-        for name, value in options.items():
-            matters = name in fixed or name not in Run.FREE_OPTIONS
-            if matters and name in before and before[name] != value:
-                raise RunError(
-                    f"cannot resume {folder} with another --{name.replace('_', '-')}: "
-                    f"it was {before[name]}, now it is {value}"
-                )
 
     @staticmethod
     def _check_facts(folder, facts):
@@ -557,7 +701,8 @@ class Run:
             if not self._format.is_finite(array):
                 raise Diverged(
                     f"{name} is not finite any more in epoch {self.position.epoch}, "
-                    f"step {self.position.step}, at learning rate {self.position.lr:g}"
+                    f"step {self.position.step}, at learning rate {self.position.lr:g}; "
+                    f"{self._advice()}"
                 )
         newest, previous = self._checkpoint_paths()
         content = self._format.encode(
@@ -611,12 +756,18 @@ class Run:
             last = "none" if at.last_loss is None else f"{at.last_loss:.4g}"
             raise Diverged(
                 f"the loss is {loss} in epoch {at.epoch}, step {at.step + 1}, at learning rate "
-                f"{lr:g}; the last finite loss was {last}; try a smaller --lr-scale"
+                f"{lr:g}; the last finite loss was {last}; {self._advice()}"
             )
         at.last_loss, at.lr = float(loss), lr
         at.num_seen += num_images
         at.num_correct += int(num_correct)
         at.loss_sum += float(loss) * num_images
+
+    def _advice(self):
+        advice = "try a smaller --lr-scale"
+        if self._format is _Arrays:  # gradients written by hand
+            advice += ", or check the gradients: python3 check_grads.py"
+        return advice
 
     def epoch_row(self, valid_loss, valid_acc):
         """The row of the history for the epoch that is about to finish."""
@@ -673,7 +824,8 @@ class Run:
 
     @contextmanager
     def recording(self):
-        """Note in results.json how the body ends, and let SIGINT and SIGTERM end it gently.
+        """Note in results.json how the body ends, and let SIGINT, SIGTERM and SIGHUP, which comes
+        when the terminal is closed, end it gently; one that is ignored, as nohup does, stays so.
 
         The first signal ends the run after the step in hand, or at once within stoppable(); a
         second one ends it at once wherever it is. Where several processes train together, signals
@@ -685,8 +837,9 @@ class Run:
         self._recording = True
         earlier = {}
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                earlier[signum] = signal.signal(signum, self._on_signal)
+            for signum in [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]:
+                if signal.getsignal(signum) is not signal.SIG_IGN:
+                    earlier[signum] = signal.signal(signum, self._on_signal)
         try:
             yield
         except (KeyboardInterrupt, Interrupted):
@@ -740,10 +893,14 @@ class Run:
     def _stop(self):
         """Save and raise Interrupted."""
         self.save_checkpoint()
+        command = "the same command with"
+        script = Path(sys.argv[0])
+        if self.agree is None and script.resolve().parent == HERE:  # not by torchrun, no notebook
+            command = shlex.join(["python3", str(script), *self._place])
         raise Interrupted(
             self._signum,
-            f"interrupted in epoch {self.position.epoch} after step {self.position.step}; the same "
-            "command with --resume goes on from there",
+            f"interrupted in epoch {self.position.epoch} after step {self.position.step}; "
+            f"{command} --resume goes on from there",
         )
 
 
@@ -837,6 +994,13 @@ def _checked(state, notes):
     return state, notes
 
 
+@cache
+def _hint_at_other_programs(threads):
+    """Once, before a script's first training: later ones would find the load of the first."""
+    if hint := surroundings.busy_hint(threads):
+        print(hint)
+
+
 def move_aside(folder):
     """Rename folder to the first free of folder.1, folder.2 and so on; the new path."""
     unlock(folder)  # where files are open, Windows does not rename
@@ -844,6 +1008,16 @@ def move_aside(folder):
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     return folder.rename(aside)
+
+
+def _command_without(flags):
+    """The line that started this script, without some of its options."""
+    words, keep = ["python3", sys.argv[0]], True
+    for word in sys.argv[1:]:
+        if word.startswith("--"):
+            keep = word.partition("=")[0] not in flags
+        words += [word] * keep
+    return shlex.join(words)
 
 
 def facts(options, dataset, device, *packages):
@@ -884,7 +1058,7 @@ def software(*packages):
 def _processor():
     """The name of the processor, as far as the system tells it."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -51,9 +51,11 @@ VIEW_SHIFTS = {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25}
 @dataclass(kw_only=True)
 class Config(torch_training.CifarConfig):
     model: str = torch_training.model_option("strong")
-    epochs: int = runs.option(9, "passes over the training images", minimum=1)
-    batch_size: int = runs.option(500, "images in a step", minimum=1)
-    lr: float = runs.option(0.12, "largest learning rate of the filters, for Muon", minimum=0)
+    epochs: int = runs.option(9, "passes over the training images", minimum=1, maximum=100_000)
+    batch_size: int = runs.option(500, "images in a step", minimum=1, maximum=60_000)
+    lr: float = runs.option(
+        0.12, "largest learning rate of the filters, for Muon", minimum=0, maximum=100
+    )
     size: str = runs.option(
         "medium",
         "of the network; small: 55 %% of the arithmetic; large: for a GPU, other defaults",
@@ -71,7 +73,9 @@ class Config(torch_training.CifarConfig):
     shift: int = runs.option(
         2, "pixels that images are shifted by at most; 0: none", minimum=0, maximum=31
     )
-    cutout: int = runs.option(0, "side of a square that is cut out of images; 0: none", minimum=0)
+    cutout: int = runs.option(
+        0, "side of a square that is cut out of images; 0: none", minimum=0, maximum=63
+    )
     label_smoothing: float = runs.option(
         0.2, "share of the label that all classes get alike", minimum=0, maximum=1
     )
@@ -94,7 +98,8 @@ class LargeConfig(Config):
 
 def config_class(argv):
     """The options, with their defaults, of a command line (None: sys.argv)."""
-    return LargeConfig if runs.one_option(argv, "size", default="medium") == "large" else Config
+    size = runs.one_option(argv, "size", "medium", "pytorch_cifar")
+    return LargeConfig if size == "large" else Config
 
 
 # --- the network --------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ class CifarConfig(Config):
         False, "train with the validation images, too, once all else is chosen by them"
     )
     teacher: str = runs.option(
-        "", "folder of a run of --model strong, to learn from its network, too: distillation.py"
+        "",
+        "folder of a run of --model strong, to learn from its network, too: distillation.py",
+        is_folder=True,
     )
     average: bool = runs.option(True, "test with a moving average of the weights")
     views: bool = runs.option(True, "test with the mean over shifted and mirrored images")

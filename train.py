@@ -5,7 +5,7 @@ python3 train.py --summary    # the network's sizes, parameters, receptive field
 python3 train.py --resume     # goes on with a run that was interrupted
 """
 
-import support  # says in one line what is missing
+from support import data
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ import layers
 import nn
 import runs
 from gallery import Gallery
-from support import data
 
 # learning rate from the given epoch on
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
@@ -126,11 +125,11 @@ def start(threads, mnist):
     layers.set_num_threads(threads)
     threads = layers.get_num_threads()  # one where the extension was built without OpenMP
     print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
-    mnist.announce()
+    mnist.introduce()
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    config = runs.parse(Config, argv, __doc__, "train")
     with runs.one_line_errors(data.DataError):
         if config.summary:
             rng = np.random.default_rng(config.seed)

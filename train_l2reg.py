@@ -6,7 +6,7 @@
 The weights of conv1, conv2 and fc3 are regularized; biases and the last layer are not.
 """
 
-import support  # says in one line what is missing
+from support import data
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ import layers
 import plots
 import runs
 import train
-from support import data
 
 REGULARIZED = ("conv1", "conv2", "fc3")
 COMPARISON_COLUMNS = [
@@ -33,8 +32,17 @@ COMPARISON_COLUMNS = [
 @dataclass(kw_only=True)
 class Config(train.Config):
     weight_decay: list = runs.option(
-        lambda: [1e-3, 1e-2, 1e-1], "λ, one or more: loss + λ/2 * sum of squared weights", minimum=0
+        lambda: [1e-3, 1e-2, 1e-1],
+        "λ, one or more: loss + λ/2 * sum of squared weights",
+        minimum=0,
+        maximum=1000,
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        names = [f"{value:g}" for value in self.weight_decay]  # of the folders
+        if len(set(names)) < len(names):
+            raise runs.RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
 
 
 def regularized_loss(net, weight_decay):
@@ -51,7 +59,7 @@ def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
     train.start(config.threads, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
-    runs.claim(folder, config.resume)
+    runs.claim(folder, asdict(config), config.resume, free=("weight_decay",))
     columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
     plots.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
@@ -99,7 +107,7 @@ def train_one(config, mnist, folder, weight_decay):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
+    config = runs.parse(Config, argv, __doc__, "train_l2reg")
     with runs.one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 

@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import runs
 from support import cifar10_batches, data, mnist_files
+
+import runs
 
 ROOT = runs.HERE
 SCRIPTS = {"train.py": [], "pytorch_cifar.py": ["--no-views"]}  # with options of their own

@@ -1,13 +1,13 @@
 """CIFAR-10's pickled batches, read without running what a pickle may name."""
 
+from support.data_files import DataError
+
 import io
 import math
 import pickle
 import pickletools
 
 import numpy as np
-
-from support.data_files import DataError
 
 CIFAR10_BATCH_SHAPE = (10_000, 3_072)  # images, and the bytes of each: red, green, blue planes
 

@@ -1,5 +1,9 @@
 """CIFAR-10's batches: in a folder or an archive, the Python or the binary version."""
 
+from support import downloads
+from support.cifar10_batches import CIFAR10_BATCH_SHAPE
+from support.data_files import DataError, NotFoundError, found_within, named, plain_name, read_bytes
+
 import io
 import re
 import tarfile
@@ -7,10 +11,6 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 import numpy as np
-
-from support import downloads
-from support.cifar10_batches import CIFAR10_BATCH_SHAPE
-from support.data_files import DataError, NotFoundError, found_within, named, plain_name, read_bytes
 
 CIFAR10_MIRRORS = (  # the home server is the last, because it is slow
     "https://dataset.bj.bcebos.com/cifar/",

@@ -3,17 +3,17 @@
 N images, C channels, H, W rows and columns, K classes.
 """
 
-import hashlib
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import numpy as np
-
 from support.cifar10_batches import parse_cifar10_batch
 from support.cifar10_files import CIFAR10_FILES, find_cifar10, parse_binary_batch
 from support.data_files import DataError, NotFoundError, read_bytes, warn
 from support.mnist_files import MNIST_FILES, find_mnist, parse_idx
 from support.standins import SHAPES, generated_digits, generated_shapes
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
 
 MNIST_VALID_SIZE = 5_000
 CIFAR10_CLASSES = [
@@ -54,6 +54,12 @@ class Dataset:
         }
         said = [f"{self.name}: {notes[self.provenance]}"] if self.provenance in notes else []
         return "; ".join(said + ["validation images were trained with"] * self.trains_with_valid)
+
+    def introduce(self):
+        """Say at the start of a run what the images are and how many, and warn as announce does."""
+        sizes = " / ".join(f"{len(y):,}" for y in (self.train_y, self.valid_y, self.test_y))
+        print(f"{self.name}: {self.provenance}, {sizes} images for training, validation and test")
+        self.announce()
 
     def announce(self):
         """Say so if the images are not the official ones; at the start and at the end of a run."""

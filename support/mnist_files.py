@@ -1,11 +1,11 @@
 """MNIST's four files: where they lie, where they are downloaded from, and their format, IDX."""
 
+from support import downloads
+from support.data_files import DataError, NotFoundError, found_within, named, plain_name
+
 import math
 
 import numpy as np
-
-from support import downloads
-from support.data_files import DataError, NotFoundError, found_within, named, plain_name
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",

@@ -3,6 +3,9 @@
 The same seed gives the same images.
 """
 
+from support.data_files import warn
+from support.drawing import own_settings
+
 import os
 import zipfile
 import zlib
@@ -11,9 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-
-from support.data_files import warn
-from support.drawing import own_settings
 
 STAND_IN_VERSION = 2  # raise it when the same seed gives other images
 SHAPES = [

@@ -1,3 +1,5 @@
+from support import data, standins
+
 import dataclasses
 import os
 import subprocess
@@ -9,7 +11,6 @@ import pytest
 import torch
 
 import im2col_cython as kernels
-from support import data, standins
 
 torch.set_num_threads(1)  # PyTorch's threads would only fight those of the kernels for the cores
 

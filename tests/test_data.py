@@ -1,3 +1,14 @@
+from support import (
+    cifar10_batches,
+    cifar10_files,
+    data,
+    data_files,
+    downloads,
+    mnist_files,
+    standins,
+)
+from support.cifar10_files import CIFAR10_ARCHIVE, CIFAR10_FILES
+
 import errno
 import gzip
 import http.server
@@ -16,16 +27,6 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from support import (
-    cifar10_batches,
-    cifar10_files,
-    data,
-    data_files,
-    downloads,
-    mnist_files,
-    standins,
-)
-from support.cifar10_files import CIFAR10_ARCHIVE, CIFAR10_FILES
 
 
 def idx(array):

@@ -1,3 +1,5 @@
+from support import data
+
 import csv
 import json
 from types import SimpleNamespace
@@ -7,7 +9,6 @@ import pytest
 import torch
 
 import hinge_bonus
-from support import data
 
 
 def test_hinge_by_hand():
@@ -56,6 +57,7 @@ def test_both_losses_several_seeds_a_table_and_a_figure(tiny_cifar, tmp_path, mo
     assert sorted(path.name for path in folder.iterdir()) == [
         "comparison.csv",
         "comparison.png",
+        "config.json",
         "cross_entropy",
         "cross_entropy_seed_1",
         "hinge",
@@ -71,7 +73,7 @@ def test_both_losses_several_seeds_a_table_and_a_figure(tiny_cifar, tmp_path, mo
         assert float(row["test_acc_mean"]) == pytest.approx((first + second) / 2)
         assert float(row["test_acc_deviation"]) == pytest.approx(abs(first - second) / 2**0.5)
     assert (folder / "hinge" / "worst_20.png").exists()
-    hinge_bonus.main([*options, "--resume"])
+    hinge_bonus.main(["--save-dir", str(tmp_path), "--resume"])  # with the options it had
     assert capsys.readouterr().out.count("nothing to resume") == 4
 
 

@@ -1,15 +1,18 @@
+from support import surroundings
+
 import csv
 import errno
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
-import torch
 
 import runs
 
@@ -72,7 +75,16 @@ def test_a_config_with_another_default_has_the_same_bounds():
         (["--lr-scale", "nan"], "--lr-scale: expected a number of at least 0.0, got nan"),
         (["--rates", "1", "-1"], "--rates: expected a number of at least 0, got -1.0"),
         (["--dataset", "cifar"], "--dataset: expected one of auto, synthetic, got 'cifar'"),
-        (["--epoch", "3"], "unrecognized arguments: --epoch"),
+        (["--rates", "1", "inf"], "--rates: expected a finite number, got inf"),
+        (["--threads", "100000"], f"expected a number of at most {surroundings.MAX_THREADS}, got"),
+        (["--seed", "-1"], "--seed: expected a number of at least 0, got -1"),
+        (["--seed", str(2**32)], f"--seed: expected a number of at most {2**32 - 1}, got"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch 3; did you mean --epochs?"),
+        (["--batch_size=3"], "unrecognized arguments: --batch_size=3; did you mean --batch-size?"),
+        (["--check", "1"], "unrecognized arguments: --check 1; did you mean --checkpoint-minutes?"),
+        (["seed=3"], "unrecognized arguments: seed=3; did you mean --seed?"),
+        (["--dataset", "syntetic"], "got 'syntetic'; did you mean synthetic?"),
+        (["--zzz"], "unrecognized arguments: --zzz (--help"),
     ],
 )
 def test_bad_options_end_with_one_line(argv, message, capsys):
@@ -82,6 +94,94 @@ def test_bad_options_end_with_one_line(argv, message, capsys):
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+# --- options of a run that is resumed -----------------------------------------------------------
+
+
+def begun(save_dir, *argv, script="train"):
+    """Parse options as a script does, and begin its run."""
+    config = runs.parse(Config, ["--save-dir", str(save_dir), *argv], "words", script)
+    run = runs.Run.start(save_dir / script, asdict(config), config.resume)
+    runs.unlock(run.folder)
+    return config
+
+
+def test_resume_takes_the_options_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    first = begun(tmp_path, "--seed", "3", "--rates", "1", "2", "--data-dir", str(tmp_path / "d"))
+    again = begun(tmp_path, "--resume", "--epochs", "9")
+    assert again == replace(first, resume=True, epochs=9)
+    assert begun(tmp_path, "--resume") == again  # of the run as it is now
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert begun(tmp_path, "--resume").data_dir == str(tmp_path)
+    moved = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name} moved"))
+    assert begun(moved, "--resume") == replace(again, save_dir=str(moved), data_dir=str(tmp_path))
+
+
+def test_without_resume_or_a_run_the_defaults_hold(tmp_path):
+    begun(tmp_path, "--seed", "3")
+    assert begun(tmp_path, script="other").seed == 0
+    assert begun(tmp_path, "--resume", script="a third").seed == 0
+    assert begun(tmp_path).seed == 0
+
+
+def test_an_option_that_decides_on_the_others_is_resumed_too(tmp_path):
+    begun(tmp_path, "--dataset", "synthetic")
+    argv = ["--save-dir", str(tmp_path)]
+    assert runs.one_option(argv, "dataset", "auto", "train") == "auto"
+    assert runs.one_option([*argv, "--resume"], "dataset", "auto", "train") == "synthetic"
+    argv += ["--resume", "--dataset", "auto"]
+    assert runs.one_option(argv, "dataset", "auto", "train") == "auto"
+
+
+def test_other_options_are_refused_with_the_line_to_type(tmp_path, monkeypatch):
+    begun(tmp_path, "--seed", "3")
+    argv = ["--resume", "--seed=4", "--rates", "7", "8", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *argv])
+    with pytest.raises(runs.RunError) as error:
+        begun(tmp_path, *argv)
+    assert str(error.value).endswith(
+        "another --seed: it was 3, now it is 4, another --rates: it was [0.5, 1.5], now it is "
+        "[7.0, 8.0]; with the options that it had: python3 train.py --resume --threads 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "config.json cannot be read or is damaged"),
+        ("[1]", "config.json cannot be read or is damaged: it holds no object"),
+        ('{"seed": -3}', "--seed: expected a number of at least 0, got -3"),
+        ('{"seed": "three"}', "--seed: expected a number, got three"),
+    ],
+)
+def test_a_damaged_config_is_told_in_one_line(tmp_path, content, message, capsys):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "config.json").write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        argv = ["--resume", "--save-dir", str(tmp_path)]
+        runs.one_option(argv, "dataset", "auto", "train")
+        runs.parse(Config, argv, "words", "train")
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_several_runs_in_a_folder_are_resumed_with_their_options(tmp_path, capsys):
+    folder, options = tmp_path / "several", {"seed": 1, "epochs": 2, "rates": [1]}
+    runs.claim(folder, options, resume=False)
+    with pytest.raises(runs.RunError, match="another --seed: it was 1, now it is 2"):
+        runs.claim(folder, {**options, "seed": 2}, resume=True)
+    with pytest.raises(runs.RunError, match="another --epochs: it was 2, now it is 3"):
+        runs.claim(folder, {**options, "epochs": 3}, True, fixed=("epochs",))
+    assert json.loads((folder / "config.json").read_text()) == options
+    runs.claim(folder, {**options, "rates": [1, 2]}, True, free=("rates",))
+    assert json.loads((folder / "config.json").read_text())["rates"] == [1, 2]
+    assert capsys.readouterr().out == ""
+    runs.claim(folder, options, resume=False)
+    assert f"the earlier runs are kept in {folder}.1" in capsys.readouterr().out
 
 
 def test_available_threads_are_some():
@@ -95,8 +195,22 @@ def test_one_line_errors(capsys):
     with pytest.raises(SystemExit) as stop, runs.one_line_errors():
         raise runs.Interrupted(signal.SIGTERM, "stopped")
     assert stop.value.code == 143
+    with pytest.raises(SystemExit) as stop, runs.one_line_errors():
+        raise MemoryError("3 GiB")
+    assert "not enough memory: 3 GiB; a smaller --batch-size needs less" in stop.value.code
     with pytest.raises(ZeroDivisionError), runs.one_line_errors():
         _ = 1 / 0
+
+
+def test_the_last_words_need_no_terminal(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, _text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with pytest.raises(SystemExit) as stop, runs.one_line_errors():
+        raise runs.Interrupted(1, "the terminal was closed")
+    assert stop.value.code == 129
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -169,8 +283,10 @@ def test_restore(tmp_path):
         assert np.array_equal(array, expected)  # changed in place
 
 
-def test_resume_where_there_is_nothing_begins(tmp_path):
+def test_resume_where_there_is_nothing_says_so_and_begins(tmp_path, capsys):
     assert resumed(tmp_path / "run", params()).position == runs.Position()
+    expected = f"{tmp_path / 'run'} holds no run that could be resumed: a new one begins\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_resume_after_a_kill_before_the_first_checkpoint(tmp_path):
@@ -278,6 +394,12 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
     assert resumed(tmp_path / "run", params()).position.epoch == 5
 
 
+def test_names_that_are_no_text_are_read_back_as_they_were(tmp_path):
+    runs.write_json(tmp_path / "file", {"č": "b\udcff \\udcff"})
+    assert runs._read_json(tmp_path / "file") == {"č": "b\udcff \\udcff"}
+    assert "č" in (tmp_path / "file").read_text(encoding="utf-8")
+
+
 def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, capsys):
     path = tmp_path / "file"
 
@@ -317,6 +439,38 @@ def test_a_second_run_in_the_folder_is_refused_until_the_first_is_dead(tmp_path)
     assert (folder / ".lock").exists()
     runs.Run.start(folder)
     assert (tmp_path / "run.1").is_dir()
+
+
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO])
+def test_where_there_are_no_locks_a_run_warns_once_and_goes_on(
+    reason, tmp_path, monkeypatch, capsys
+):
+    def no_locks(_descriptor):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(runs, "_lock_file", no_locks)
+    runs._warn_of_no_locks.cache_clear()
+    for name in ("a", "b"):
+        run = runs.Run.start(tmp_path / name)
+    err = capsys.readouterr().err
+    assert f"warning: no locks in {tmp_path} ({os.strerror(reason)})" in err
+    assert err.count("\n") == 1
+    assert runs.is_in_use(run.folder)
+    run.finish()
+    assert not runs.is_in_use(run.folder)
+    (run.folder / ".lock").write_text("1\n")
+    assert runs.is_in_use(run.folder)  # for all that is known
+
+
+@pytest.mark.parametrize("reason", [errno.EWOULDBLOCK, errno.EACCES])
+def test_only_would_block_means_in_use(reason, tmp_path, monkeypatch):
+    def held(_descriptor):
+        raise OSError(reason, os.strerror(reason))
+
+    (tmp_path / ".lock").write_text("123\n")
+    monkeypatch.setattr(runs, "_lock_file", held)
+    with pytest.raises(runs.RunError, match="is in use by process 123; wait for it"):
+        runs.Run.start(tmp_path)
 
 
 # --- the loop -----------------------------------------------------------------------------------
@@ -373,7 +527,10 @@ def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
     assert saved == [1, 2, 3, 0]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = [getattr(signal, name) for name in runs.STOPPING if hasattr(signal, name)]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_within_stoppable_ends_it_there(tmp_path, signum):
     run = saved_run(tmp_path / "run")
     run.position = runs.Position(epoch=3, step=5)
@@ -381,6 +538,26 @@ def test_a_signal_within_stoppable_ends_it_there(tmp_path, signum):
         os.kill(os.getpid(), signum)
         pytest.fail("went on")
     assert resumed(tmp_path / "run", params()).position == runs.Position(epoch=3, step=5)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal")
+def test_a_signal_that_is_ignored_as_by_nohup_stays_ignored(tmp_path):
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with runs.Run.start(tmp_path / "run").recording():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
+def test_a_clock_that_is_set_while_a_run_goes_on_changes_no_duration(tmp_path, monkeypatch):
+    jumps = iter(range(10**9, 0, -(10**6)))
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    monkeypatch.setattr(runs, "PLAIN_LINE_SECONDS", 0)
+    run = runs.Run.start(tmp_path / "run", {"checkpoint_minutes": 60.0})
+    loop(run)
+    assert all(0 <= row["seconds"] < 10**6 for row in run.history)
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
@@ -394,13 +571,18 @@ def test_a_second_signal_stops_at_once(tmp_path):
 def test_a_loss_that_is_not_finite_says_where_and_what_was_before(tmp_path):
     run = saved_run(tmp_path / "run")
     run.count(0.5, 1, 10, 0.1)
-    message = r"the loss is nan in epoch 1, step 1, at learning rate 0.1; .* loss was 0.5"
+    message = (
+        r"the loss is nan in epoch 1, step 1, at learning rate 0.1; .* loss was 0.5; "
+        r"try a smaller --lr-scale, or check the gradients: python3 check_grads.py"
+    )
     with pytest.raises(runs.Diverged, match=message), run.recording():
         run.count(float("nan"), 1, 10, 0.1)
     assert run.results["status"] == "diverged"
 
 
 def test_tensors_are_restored_with_their_optimizer(tmp_path):
+    torch = pytest.importorskip("torch")
+
     def parts():
         torch.manual_seed(0)
         model = torch.nn.Linear(3, 2)

@@ -6,6 +6,7 @@ import pytest
 from skimage.io import imread
 
 import layers
+import runs
 import train
 import train_l2reg
 
@@ -37,6 +38,7 @@ def test_one_folder_a_weight_decay_and_a_comparison(script, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == [
         "comparison.csv",
         "comparison.png",
+        "config.json",
         "lambda_0.001",
         "lambda_0.1",
     ]
@@ -56,7 +58,7 @@ def test_one_folder_a_weight_decay_and_a_comparison(script, tmp_path):
     assert float(rows[0]["l2_loss"]) < float(rows[1]["l2_loss"])
     assert imread(folder / "comparison.png").shape[0] > 1000
 
-    again = script("train_l2reg.py", *options, "--resume")
+    again = script("train_l2reg.py", "--resume")  # with the options it had
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("nothing to resume") == 2
     assert list(csv.DictReader((folder / "comparison.csv").read_text().splitlines())) == rows
@@ -81,3 +83,8 @@ def test_a_negative_weight_decay_is_refused(script, tmp_path):
     assert done.returncode == 2
     assert "--weight-decay: expected a number of at least 0, got -1.0" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_two_weight_decays_of_one_folder_are_refused():
+    with pytest.raises(runs.RunError, match=r"expected different values, got 0\.01 0\.01"):
+        train_l2reg.Config(weight_decay=[0.01, 0.010000001])
