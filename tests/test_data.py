@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ def idx(array):
     header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
         f">{array.ndim}i", *array.shape
     )
-    return header + array.astype(np.uint8).tobytes()
+    return header + array.astype(np.uint8, copy=False).tobytes()
 
 
 # --- IDX files ----------------------------------------------------------------------------------
@@ -87,7 +86,9 @@ def mnist_dir(tmp_path, no_network):
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name, (_, _, count) in data.MNIST_FILES.items():
-        array = np.zeros((count, 28, 28)) if "images" in name else rng.integers(10, size=count)
+        array = rng.integers(10, size=count)
+        if "images" in name:
+            array = np.zeros((count, 28, 28), np.uint8)
         array[0] = 5
         if name.startswith("t10k"):
             content = gzip.compress(idx(array), 1)
@@ -150,10 +151,10 @@ def test_damaged_files_are_refused_also_by_auto(mnist_dir, dataset, damage, mess
         data.load_mnist(mnist_dir, dataset)
 
 
-def test_missing_data_is_an_error_only_where_it_was_asked_for(tmp_path, no_network, capsys):
+def test_missing_data_is_an_error_only_where_it_was_asked_for(data_dir, no_network, capsys):
     with pytest.raises(data.DataError, match="no network"):
-        data.load_mnist(tmp_path, "mnist")
-    assert data.load_mnist(tmp_path, "auto", train_size=100).provenance == "generated"
+        data.load_mnist(data_dir, "mnist")
+    assert data.load_mnist(data_dir, "auto", train_size=100).provenance == "generated"
     assert "training on generated digits instead" in capsys.readouterr().err
 
 
@@ -186,6 +187,12 @@ def batch_pickle(images=None, labels=None, protocol=2):
         images = rng.integers(256, size=data.CIFAR10_BATCH_SHAPE, dtype=np.uint8)
     labels = rng.integers(10, size=len(images)).tolist() if labels is None else labels
     return pickle.dumps({"data": images, "labels": labels, "filenames": ["a.png"]}, protocol)
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Batches of 1,200 images instead of 10,000: of six, 1,000 images are left to train with."""
+    monkeypatch.setattr(data, "CIFAR10_BATCH_SHAPE", (1_200, 3_072))
 
 
 @pytest.mark.parametrize("protocol", range(5))
@@ -265,11 +272,12 @@ def test_a_hostile_opcode_in_a_batch_takes_no_memory(protocol):
     tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_mutated_batches_are_read_or_refused(rng):
     good = batch_pickle(np.zeros(data.CIFAR10_BATCH_SHAPE, np.uint8))
-    places = [*range(300), *range(len(good) - 30_000, len(good))]  # all but the pixels
+    places = [*range(300), *range(len(good) - 3_600, len(good))]  # all but the pixels
     refused = 0
-    for _ in range(200):
+    for _ in range(400):
         content = bytearray(good)
         for _ in range(rng.integers(1, 4)):
             content[rng.choice(places)] = rng.integers(256)
@@ -278,11 +286,11 @@ def test_mutated_batches_are_read_or_refused(rng):
         try:
             images, labels = data.parse_cifar10_batch(bytes(content), "batch")
             assert images.shape == data.CIFAR10_BATCH_SHAPE
-            assert labels.shape == (10_000,)
+            assert labels.shape == data.CIFAR10_BATCH_SHAPE[:1]
             assert labels.max() < 10
         except data.DataError:
             refused += 1
-    assert 0 < refused <= 200
+    assert 0 < refused <= 400
 
 
 @pytest.mark.parametrize(
@@ -303,6 +311,7 @@ def test_what_is_no_batch_is_refused(content, message):
         data.parse_cifar10_batch(content, "batch")
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_cifar10_from_the_folder_and_from_the_archive(tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -324,8 +333,8 @@ def test_cifar10_from_the_folder_and_from_the_archive(tmp_path):
     again = data.load_cifar10(packed, "cifar10", train_size=1000)
     assert np.array_equal(again.train_x, cifar.train_x)
     assert [path.name for path in packed.iterdir()] == [data.CIFAR10_ARCHIVE]
-    with pytest.raises(data.DataError, match="there are 45000 training images"):
-        data.load_cifar10(tmp_path, "cifar10", train_size=45_001)
+    with pytest.raises(data.DataError, match="there are 1000 training images"):
+        data.load_cifar10(tmp_path, "cifar10", train_size=1_001)
     (packed / data.CIFAR10_ARCHIVE).write_bytes(b"<html>")
     with pytest.raises(data.DataError, match="cannot be read"):
         data.load_cifar10(packed, "auto")
@@ -335,7 +344,7 @@ def test_generated_shapes(data_dir):
     shapes = data.load_cifar10(data_dir, "synthetic")
     assert shapes.provenance == "generated"
     assert shapes.train_x.shape == (45_000, 3, 32, 32)
-    assert np.bincount(shapes.test_y).min() > 900
+    assert np.bincount(shapes.test_y).min() > 800
     images, labels = data._draw_shapes(50, seed=3)
     again, same = data._draw_shapes(50, seed=3)
     assert np.array_equal(images, again)
@@ -348,7 +357,7 @@ def test_generated_shapes(data_dir):
 @pytest.fixture
 def server():
     """A web server on this machine: paths -> (status, body). Gives its address and the dict."""
-    answers = {}
+    answers, released = {}, threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -356,7 +365,7 @@ def server():
             asked = f"{self.command} {self.path}"
             answers[asked] = answers.get(asked, 0) + 1
             if self.command == "GET" and "stall" in self.path:
-                time.sleep(1.5)
+                released.wait(60)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -372,6 +381,7 @@ def server():
     thread = threading.Thread(target=httpd.serve_forever, args=[0.05])
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_port}/", answers
+    released.set()
     httpd.shutdown()
     thread.join()
     httpd.server_close()
@@ -407,7 +417,7 @@ def test_download_names_every_mirror_and_its_reason(server, tmp_path):
 
 def test_a_mirror_that_stalls_is_left(server, tmp_path, monkeypatch):
     address, answers = server
-    monkeypatch.setattr(data, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(data, "STALL_SECONDS", 2)
     answers["/stall/file"] = (200, GOOD[0])
     answers["/good/file"] = (200, GOOD[0])
     data.download({"file": GOOD[1]}, [f"{address}stall/", f"{address}good/"], tmp_path)
@@ -429,7 +439,7 @@ def test_four_processes_at_once_download_once(server, tmp_path):
     folder = tmp_path / "new"
     arguments = [data.__file__.removesuffix("data.py"), GOOD[1], f"{address}good/", folder]
     processes = [subprocess.Popen([sys.executable, "-c", FETCH, *arguments]) for _ in range(4)]
-    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert [process.wait(timeout=600) for process in processes] == [0] * 4
     assert (folder / "file").read_bytes() == GOOD[0]
     assert answers["GET /good/file"] == 1
     assert [path.name for path in folder.iterdir()] == ["file"]
@@ -439,19 +449,19 @@ def test_a_blocked_network_is_noticed_in_time(monkeypatch, tmp_path):
     """As long as a look-up hangs, so long would the request; only the deadline helps."""
     import requests
 
-    released = threading.Event()
+    released, ended = threading.Event(), []
 
     def hang(*args, **kwargs):
-        released.wait(30)
+        released.wait(300)
+        ended.append(args)
         raise OSError("at last")
 
     monkeypatch.setattr(requests, "head", hang)
     monkeypatch.setattr(data, "REACH_SECONDS", 0.3)
-    start = time.monotonic()
     with pytest.raises(data._NotFoundError, match=r"no answer within 0\.3 s"):
         data.download({"file": GOOD[1]}, ["http://a/", "http://b/"], tmp_path)
+    assert not ended
     released.set()
-    assert time.monotonic() - start < 10
 
 
 # --- the stand-in -------------------------------------------------------------------------------
