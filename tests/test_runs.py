@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 
 import runs
 
@@ -401,6 +400,8 @@ def test_a_loss_that_is_not_finite_says_where_and_what_was_before(tmp_path):
 
 
 def test_tensors_are_restored_with_their_optimizer(tmp_path):
+    torch = pytest.importorskip("torch")
+
     def parts():
         torch.manual_seed(0)
         model = torch.nn.Linear(3, 2)
