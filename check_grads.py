@@ -10,13 +10,13 @@ largest gradient), so that rounding in a gradient that is nearly zero does not c
 Inputs are kept away from the kinks of ReLU and the ties of max pooling, where there is no gradient.
 """
 
-import support  # says in one line what is missing
-
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import support  # says in one line what is missing
 
 import numpy as np
 

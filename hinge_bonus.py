@@ -14,11 +14,11 @@ with seed 0 and the JPEG-compressed copy of CIFAR-10 that the README speaks of:
                     validation accuracy  73.60   74.56   74.72   71.42 %
 """
 
-from support import data
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+
+from support import data
 
 import numpy as np
 import torch

@@ -3,12 +3,12 @@
 Any objects with the interface of layers.py will do, a student's own as well.
 """
 
-import support  # says in one line what is missing
-from support.parameters import Parameters
-
 from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
+
+import support  # says in one line what is missing
+from support.parameters import Parameters
 
 import numpy as np
 

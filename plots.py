@@ -6,14 +6,14 @@ sees half of it. Matplotlib and scikit-image are imported where they are used: a
 need not wait.
 """
 
-from support import drawing
-
 import functools
 import html
 import io
 import itertools
 import re
 from pathlib import Path
+
+from support import drawing
 
 import numpy as np
 

@@ -10,10 +10,10 @@ Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of ea
 worst mistakes, the model.
 """
 
-from support import data
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from support import data
 
 import numpy as np
 import torch

@@ -8,12 +8,12 @@ train_l2reg.py; where its run with the same λ (for 0 that of train.py) is in th
 two are put side by side in comparison.png and comparison.csv.
 """
 
-from support import data
-
 import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from support import data
 
 import numpy as np
 import torch

@@ -9,8 +9,6 @@ The page needs no network and no server. What is missing, interrupted or damaged
 place, and how to run it.
 """
 
-import support  # says in one line what is missing
-
 import base64
 import contextlib
 import csv
@@ -24,6 +22,8 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import support  # says in one line what is missing
 
 import jinja2
 import numpy as np

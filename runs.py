@@ -4,8 +4,6 @@ Every file is written under another name in the same folder, flushed to the disk
 whenever the process dies, each file is the whole old one or the whole new one.
 """
 
-from support import surroundings
-
 import argparse
 import csv
 import difflib
@@ -27,6 +25,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from support import surroundings
 
 import numpy as np
 from tqdm import tqdm

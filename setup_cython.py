@@ -9,9 +9,6 @@ when they are loaded. CC names another compiler, and CFLAGS may ask for more, su
 what was compiled with such settings stays until others are given or --force is.
 """
 
-import support  # says in one line what is missing
-from support.start import EXTENSIONS, digest
-
 import hashlib
 import os
 import shutil
@@ -21,6 +18,9 @@ import tempfile
 from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
+
+import support  # says in one line what is missing
+from support.start import EXTENSIONS, digest
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup

@@ -5,10 +5,10 @@ python3 train.py --summary    # the network's sizes, parameters, receptive field
 python3 train.py --resume     # goes on with a run that was interrupted
 """
 
-from support import data
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from support import data
 
 import numpy as np
 

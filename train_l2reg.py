@@ -6,10 +6,10 @@
 The weights of conv1, conv2 and fc3 are regularized; biases and the last layer are not.
 """
 
-from support import data
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from support import data
 
 import numpy as np
 

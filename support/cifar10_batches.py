@@ -1,11 +1,11 @@
 """CIFAR-10's pickled batches, read without running what a pickle may name."""
 
-from support.data_files import DataError
-
 import io
 import math
 import pickle
 import pickletools
+
+from support.data_files import DataError
 
 import numpy as np
 

@@ -1,14 +1,14 @@
 """CIFAR-10's batches: in a folder or an archive, the Python or the binary version."""
 
-from support import downloads
-from support.cifar10_batches import CIFAR10_BATCH_SHAPE
-from support.data_files import DataError, NotFoundError, found_within, named, plain_name, read_bytes
-
 import io
 import re
 import tarfile
 from itertools import islice
 from pathlib import PurePosixPath
+
+from support import downloads
+from support.cifar10_batches import CIFAR10_BATCH_SHAPE
+from support.data_files import DataError, NotFoundError, found_within, named, plain_name, read_bytes
 
 import numpy as np
 

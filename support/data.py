@@ -3,15 +3,15 @@
 N images, C channels, H, W rows and columns, K classes.
 """
 
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 from support.cifar10_batches import parse_cifar10_batch
 from support.cifar10_files import CIFAR10_FILES, find_cifar10, parse_binary_batch
 from support.data_files import DataError, NotFoundError, read_bytes, warn
 from support.mnist_files import MNIST_FILES, find_mnist, parse_idx
 from support.standins import SHAPES, generated_digits, generated_shapes
-
-import hashlib
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 

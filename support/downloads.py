@@ -1,13 +1,13 @@
 """Downloads: from the first of several mirrors that answers, checked by their MD5 sums."""
 
-from support.data_files import NotFoundError
-
 import sys
 import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+
+from support.data_files import NotFoundError
 
 REACH_SECONDS = 8  # how long a mirror may take to answer at all
 STALL_SECONDS = 10  # how long a download may stand still

@@ -1,9 +1,9 @@
 """MNIST's four files: where they lie, where they are downloaded from, and their format, IDX."""
 
+import math
+
 from support import downloads
 from support.data_files import DataError, NotFoundError, found_within, named, plain_name
-
-import math
 
 import numpy as np
 

@@ -3,15 +3,15 @@
 The same seed gives the same images.
 """
 
-from support.data_files import warn
-from support.drawing import own_settings
-
 import os
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+
+from support.data_files import warn
+from support.drawing import own_settings
 
 import numpy as np
 
@@ -95,7 +95,6 @@ def _draw_in_chunks(num, seed, shape, draw):
     return images, labels
 
 
-@own_settings()
 @own_settings()
 def _glyph_distances():
     """The digits of each font as maps of the distance to their outline, positive inside.

@@ -1,7 +1,5 @@
 """Building the extension, and what is said where it, a package or Python is not as it must be."""
 
-from support import start
-
 import ast
 import json
 import os
@@ -9,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+
+from support import start
 
 import pytest
 
@@ -256,7 +256,7 @@ def test_only_other_sources_or_settings_are_built_again(plain):
 def test_without_openmp_there_is_one_thread_in_print_and_in_results(plain, tmp_path):
     code = """if True:
         import sys, data, train
-        images, labels = data._draw_digits(5_060, seed=1)
+        images, labels = standins.draw_digits(5_060, seed=1)
         arrays = images[:5_050], labels[:5_050], images[5_050:], labels[5_050:]
         config = train.Config(save_dir=sys.argv[1], epochs=1, threads=2)
         train.run(config, data._mnist_dataset(arrays, "generated", None))

@@ -1,14 +1,3 @@
-from support import (
-    cifar10_batches,
-    cifar10_files,
-    data,
-    data_files,
-    downloads,
-    mnist_files,
-    standins,
-)
-from support.cifar10_files import CIFAR10_ARCHIVE, CIFAR10_FILES
-
 import errno
 import gzip
 import http.server
@@ -20,8 +9,18 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from pathlib import Path
+
+from support import (
+    cifar10_batches,
+    cifar10_files,
+    data,
+    data_files,
+    downloads,
+    mnist_files,
+    standins,
+)
+from support.cifar10_files import CIFAR10_ARCHIVE, CIFAR10_FILES
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ def idx(array):
     header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
         f">{array.ndim}i", *array.shape
     )
-    return header + array.astype(np.uint8).tobytes()
+    return header + array.astype(np.uint8, copy=False).tobytes()
 
 
 # --- IDX files ----------------------------------------------------------------------------------
@@ -466,12 +465,19 @@ def test_text_is_not_encoded_over_and_over():
     tracemalloc.stop()
 
 
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Batches of 1,200 images instead of 10,000."""
+    monkeypatch.setattr(cifar10_batches, "CIFAR10_BATCH_SHAPE", (1_200, 3_072))
+
+
 @pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.usefixtures("small_batches")
 def test_mutated_batches_are_read_or_refused(rng, protocol):
     good = batch_pickle(np.zeros(cifar10_batches.CIFAR10_BATCH_SHAPE, np.uint8), protocol=protocol)
-    places = [*range(300), *range(len(good) - 30_000, len(good))]  # all but the pixels
+    places = [*range(300), *range(len(good) - 3_600, len(good))]  # all but the pixels
     refused = 0
-    for _ in range(50):
+    for _ in range(200):
         content = bytearray(good)
         for _ in range(rng.integers(1, 4)):
             content[rng.choice(places)] = rng.integers(256)
@@ -480,11 +486,11 @@ def test_mutated_batches_are_read_or_refused(rng, protocol):
         try:
             images, labels = cifar10_batches.parse_cifar10_batch(bytes(content), "batch")
             assert images.shape == cifar10_batches.CIFAR10_BATCH_SHAPE
-            assert labels.shape == (10_000,)
+            assert labels.shape == (1_200,)
             assert labels.max() < 10
         except data.DataError:
             refused += 1
-    assert 0 < refused <= 50
+    assert 0 < refused <= 200
 
 
 @pytest.mark.parametrize(
@@ -666,7 +672,7 @@ def test_shapes_are_the_same_for_the_same_seed():
 @pytest.fixture
 def server():
     """A web server on this machine: paths -> (status, body). Gives its address and the dict."""
-    answers = {}
+    answers, released = {}, threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -674,7 +680,7 @@ def server():
             asked = f"{self.command} {self.path}"
             answers[asked] = answers.get(asked, 0) + 1
             if self.command == "GET" and "stall" in self.path:
-                time.sleep(1.5)
+                released.wait(60)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -691,6 +697,7 @@ def server():
     thread = threading.Thread(target=httpd.serve_forever, args=[0.05])
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_port}/", answers
+    released.set()
     httpd.shutdown()
     thread.join()
     httpd.server_close()
@@ -726,7 +733,7 @@ def test_download_names_every_mirror_and_its_reason(server, tmp_path):
 
 def test_a_mirror_that_stalls_is_left(server, tmp_path, monkeypatch):
     address, answers = server
-    monkeypatch.setattr(downloads, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 2)
     answers["/stall/file"] = (200, GOOD[0])
     answers["/good/file"] = (200, GOOD[0])
     downloads.download({"file": GOOD[1]}, [f"{address}stall/", f"{address}good/"], tmp_path)
@@ -790,7 +797,7 @@ def test_four_processes_at_once_download_once(server, tmp_path):
     folder = tmp_path / "new"
     arguments = [str(ROOT), GOOD[1], f"{address}good/", folder]
     processes = [subprocess.Popen([sys.executable, "-c", FETCH, *arguments]) for _ in range(4)]
-    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert [process.wait(timeout=600) for process in processes] == [0] * 4
     assert (folder / "file").read_bytes() == GOOD[0]
     assert answers["GET /good/file"] == 1
     assert [path.name for path in folder.iterdir()] == ["file"]
@@ -800,19 +807,19 @@ def test_a_blocked_network_is_noticed_in_time(monkeypatch, tmp_path):
     """As long as a look-up hangs, so long would the request; only the deadline helps."""
     import requests
 
-    released = threading.Event()
+    released, ended = threading.Event(), []
 
     def hang(*args, **kwargs):
-        released.wait(30)
+        released.wait(300)
+        ended.append(args)
         raise OSError("at last")
 
     monkeypatch.setattr(requests, "head", hang)
     monkeypatch.setattr(downloads, "REACH_SECONDS", 0.3)
-    start = time.monotonic()
     with pytest.raises(data_files.NotFoundError, match=r"no answer within 0\.3 s"):
         downloads.download({"file": GOOD[1]}, ["http://a/", "http://b/"], tmp_path)
+    assert not ended
     released.set()
-    assert time.monotonic() - start < 10
 
 
 # --- the stand-in -------------------------------------------------------------------------------

@@ -294,7 +294,7 @@ def heed_ctrl_c():
 def wait_until(condition):
     begun = time.monotonic()
     while not condition():
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - begun < 300
         time.sleep(0.1)
 
 
@@ -355,8 +355,9 @@ def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
 
 
 def test_the_page_from_a_real_run(script, tmp_path):
+    pytest.importorskip("torch")
     options = ("--dataset", "synthetic", "--train-size", 100, "--epochs", 1, "--threads", 1)
-    for name, *more in (("train.py",), ("pytorch_cifar.py", "--no-views")):
+    for name, *more in (("train.py",), ("pytorch_cifar.py", "--no-views", "--device", "cpu")):
         done = script(name, *options, *more)
         assert done.returncode == 0, done.stderr
     done = script("report.py")

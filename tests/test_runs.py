@@ -1,5 +1,3 @@
-from support import surroundings
-
 import csv
 import errno
 import io
@@ -10,6 +8,8 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+
+from support import surroundings
 
 import numpy as np
 import pytest

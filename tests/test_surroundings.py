@@ -1,7 +1,5 @@
 """Scripts in surroundings that are not those of a plain terminal on a machine of one's own."""
 
-from support import surroundings
-
 import dataclasses
 import errno
 import importlib
@@ -10,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+
+from support import surroundings
 
 import numpy as np
 import pytest
