@@ -255,7 +255,8 @@ def test_only_other_sources_or_settings_are_built_again(plain):
 
 def test_without_openmp_there_is_one_thread_in_print_and_in_results(plain, tmp_path):
     code = """if True:
-        import sys, data, train
+        import sys, train
+        from support import data, standins
         images, labels = standins.draw_digits(5_060, seed=1)
         arrays = images[:5_050], labels[:5_050], images[5_050:], labels[5_050:]
         config = train.Config(save_dir=sys.argv[1], epochs=1, threads=2)
