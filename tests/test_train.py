@@ -15,6 +15,7 @@ import runs
 from conftest import ROOT, run_files, run_script, start_slowly
 
 SMALL = ("--dataset", "synthetic", "--train-size", 300, "--epochs", 3)  # 6 steps an epoch
+SMALL += ("--threads", 1)  # unless another number follows; the last one counts
 
 
 def history(folder):
