@@ -3,14 +3,22 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-# the extension if there is one, else a name that is never there and so always made
-EXTENSION := $(firstword $(wildcard im2col_cython*.so im2col_cython*.pyd) extension)
+PIP := $(PY) -m pip install --disable-pip-version-check
 ARGS ?=
+# TORCH=cpu installs PyTorch's smaller build without CUDA
+TORCH ?=
+TORCH_INDEX := https://download.pytorch.org/whl
 
-.PHONY: help train train-l2reg pytorch-mnist pytorch-cifar hinge check-grads summary report demo \
-        test test-browser bench lint clean
+# one thing after the other: two processes must not install into .venv at once
+.NOTPARALLEL:
+
+.PHONY: help install install-torch train train-l2reg pytorch-mnist pytorch-cifar hinge \
+        check-grads summary report demo test test-numpy test-browser bench lint extension \
+        replaced-environment clean
 
 help:
+	@echo "make install       the environment .venv for Tasks 1 and 2, and the extension"
+	@echo "make install-torch PyTorch into it, for Tasks 3 and 4; TORCH=cpu: without CUDA, smaller"
 	@echo "make train         Task 1: train the network on MNIST"
 	@echo "make train-l2reg   Task 2: the same with L2 regularization"
 	@echo "make pytorch-mnist Task 3: the network of Task 2 in PyTorch"
@@ -21,69 +29,98 @@ help:
 	@echo "make report        run what has not been run, then write the report page, out/report.html"
 	@echo "make demo          the same on small generated data, in three minutes: out/demo/report.html"
 	@echo "make test          lint and tests"
+	@echo "make test-numpy    the same without PyTorch, for Tasks 1 and 2"
 	@echo "make test-browser  the report page in Chromium; needs chromium, chromedriver and npm"
 	@echo "make bench         our kernels against PyTorch's: time a step, a layer, memory"
 	@echo "make clean         remove .venv and what the compiler made; data and runs stay"
 
-train: $(EXTENSION)
+install: extension
+	@echo "now: source .venv/bin/activate"
+
+install-torch: extension .venv/torch-half
+	@echo "now: source .venv/bin/activate"
+
+train: extension
 	$(PY) train.py $(ARGS)
 
-train-l2reg: $(EXTENSION)
+train-l2reg: extension
 	$(PY) train_l2reg.py $(ARGS)
 
-pytorch-mnist: .venv/installed
+pytorch-mnist: .venv/torch-half
 	$(PY) pytorch_mnist.py $(ARGS)
 
-pytorch-cifar: .venv/installed
+pytorch-cifar: .venv/torch-half
 	$(PY) pytorch_cifar.py $(ARGS)
 
-hinge: .venv/installed
+hinge: .venv/torch-half
 	$(PY) hinge_bonus.py $(ARGS)
 
-check-grads: $(EXTENSION)
+check-grads: extension
 	$(PY) check_grads.py
 
-summary: $(EXTENSION)
+summary: extension
 	$(PY) train.py --summary $(ARGS)
 
-report: $(EXTENSION)
+report: extension .venv/torch-half
 	$(PY) report.py --run-missing $(ARGS)
 
-demo: $(EXTENSION)
+demo: extension .venv/torch-half
 	$(PY) report.py --demo $(ARGS)
 
 # a process a core, whose threads must not spin while they wait: that would slow down the others
-test: lint
+test: extension .venv/torch-half lint
 	OMP_WAIT_POLICY=passive $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
+test-numpy: extension lint
+	OMP_WAIT_POLICY=passive $(PY) -m pytest --numpy-only --numprocesses auto --maxprocesses 4 \
+	    --dist loadfile $(ARGS)
+
 # axe-core, which checks accessibility, is fetched for the tests only
-test-browser: $(EXTENSION) .venv/installed-dev
+test-browser: extension .venv/torch-half .venv/test-tools
 	npm install --silent --no-save --prefix .browser-tools axe-core || echo "axe-core is not to be had"
 	$(PY) -m pytest tests/test_report_browser.py $(ARGS)
 
-bench: $(EXTENSION) .venv/installed-dev
+bench: extension .venv/torch-half .venv/test-tools
 	$(PY) benchmarks/bench_step.py
 	$(PY) benchmarks/bench_layers.py
 	$(PY) benchmarks/bench_memory.py
 
-lint: $(EXTENSION) .venv/installed-dev
+lint: .venv/test-tools
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-.venv/installed: requirements.txt
-	@test -x $(PY) || $(PYTHON) -m venv .venv
-	@echo "installing requirements.txt into .venv; PyTorch is large"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# An environment whose Python has vanished, or that was moved or copied here, is made anew.
+ENVIRONMENT_WORKS := . .venv/bin/activate && test "$$VIRTUAL_ENV" -ef .venv && python -c ""
+REPLACED := $(shell ($(ENVIRONMENT_WORKS)) 2> /dev/null || echo yes)
+
+.venv/numpy-half: requirements-numpy.txt $(if $(REPLACED),replaced-environment)
+	@$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip > /dev/null
+	@echo "installing requirements-numpy.txt into .venv"
+	@$(PIP) --quiet -r requirements-numpy.txt
 	@touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
+replaced-environment:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed: make PYTHON=python3.x ..."; exit 1; }
+	@$(PYTHON) -m venv --clear .venv
+
+.venv/torch-half: requirements.txt .venv/numpy-half
+	@$(PY) -c "import torch" 2> /dev/null || { \
+	    echo "installing PyTorch into .venv; it is large, on Linux 6 GB with CUDA's libraries."; \
+	    echo "A smaller build, without CUDA: stop with Ctrl-C and add TORCH=cpu to the command, or"; \
+	    echo ".venv/bin/python -m pip install torch torchvision --index-url $(TORCH_INDEX)/cpu"; }
+	@$(if $(TORCH),$(PIP) torch torchvision --index-url $(TORCH_INDEX)/$(TORCH))
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/test-tools: requirements-dev.txt .venv/numpy-half
 	@echo "installing requirements-dev.txt into .venv"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(PIP) --quiet -r requirements-dev.txt
 	@touch $@
 
-$(EXTENSION): im2col_cython.pyx vector_kernels.h setup_cython.py .venv/installed
-	$(PY) setup_cython.py --quiet build_ext --inplace
-	@touch im2col_cython*.so
+# itself finds out whether there is anything to do: times of files say little about sources
+extension: .venv/numpy-half
+	@$(PY) setup_cython.py --quiet build_ext --inplace
 
 clean:
-	rm -rf .venv .browser-tools build im2col_cython.c im2col_cython*.so
+	rm -rf .venv .browser-tools build build-* *.c *.so *.pyd

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import support  # says in one line what is missing
+from support import files, tables
+
 import numpy as np
 
 import layers
 import nn
 import runs
-from support import files, tables
 
 STEP = 1e-5  # h
 TOLERANCE = 1e-5  # largest relative error that passes, the lab's own

@@ -18,15 +18,15 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import comparisons, data, tables
+
 import numpy as np
 import torch
 from torch.nn import functional
 
-import data
 import pytorch_cifar
 import runs
 import torch_training
-from support import comparisons, tables
 
 
 @dataclass(kw_only=True)

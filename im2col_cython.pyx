@@ -53,24 +53,34 @@ cdef enum:
 
 # --- threads ------------------------------------------------------------------------------------
 
-# all the processors this process may use, until set_num_threads says otherwise
-cdef int num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-    os.cpu_count() or 1
-)
-
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #define HAS_OPENMP 1
+    #else
+    #define HAS_OPENMP 0
+    #endif
+    """
+    const bint HAS_OPENMP  # else prange is a plain loop, and there is one thread
 
 # GNU's OpenMP runs out of stack, or ends the process, where it cannot start that many
 MAX_THREADS = max(256, os.cpu_count() or 1)
 
-cdef bint is_forked = False
+cdef bint has_one_thread = not HAS_OPENMP
+# all the processors this process may use, until set_num_threads says otherwise
+cdef int num_threads = 1
+if HAS_OPENMP:
+    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
+        os.cpu_count() or 1
+    )
 
 
 def _after_fork():
     """One thread from now on: a forked process does not have the others, but OpenMP would wait for
     them for ever.
     """
-    global num_threads, is_forked
-    num_threads, is_forked = 1, True
+    global num_threads, has_one_thread
+    num_threads, has_one_thread = 1, True
 
 
 if hasattr(os, "register_at_fork"):
@@ -85,7 +95,8 @@ def get_num_threads():
 def set_num_threads(threads):
     """Share every batch among `threads` threads from now on.
 
-    A process that was forked, as multiprocessing may do, has one thread whatever is asked for.
+    Built without OpenMP, or forked, as multiprocessing may do, a process has one thread whatever is
+    asked for.
     Raises: ValueError unless threads is from 1 to MAX_THREADS.
     """
     global num_threads
@@ -94,7 +105,7 @@ def set_num_threads(threads):
         raise ValueError(f"expected at least 1 thread, got {threads}")
     if threads > MAX_THREADS:
         raise ValueError(f"expected at most {MAX_THREADS} threads, got {threads}")
-    num_threads = 1 if is_forked else threads
+    num_threads = 1 if has_one_thread else threads
 
 
 # --- whole batches, the exercise's own layout ---------------------------------------------------

@@ -17,22 +17,12 @@ The rules that all of them follow:
 Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows and columns.
 """
 
-from pathlib import Path
+import support  # says in one line what is missing
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-REBUILD = "python3 setup_cython.py build_ext --inplace"
-try:
-    import im2col_cython as kernels
-except ImportError:
-    raise ImportError(
-        f"the extension im2col_cython is missing or was built for another Python; run: {REBUILD}"
-    ) from None
-_sources = [Path(__file__).with_name(name) for name in ("im2col_cython.pyx", "vector_kernels.h")]
-_built = Path(kernels.__file__).stat().st_mtime
-if any(source.exists() and source.stat().st_mtime > _built for source in _sources):
-    raise ImportError(f"the extension im2col_cython is older than its source; run: {REBUILD}")
+import im2col_cython as kernels
 
 # The kernels share a batch out among threads of their own; the threads of BLAS would only fight
 # those for the cores.

@@ -7,11 +7,13 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
+import support  # says in one line what is missing
+from support import metrics, tables
+from support.parameters import Parameters
+
 import numpy as np
 
 import runs
-from support import metrics, tables
-from support.parameters import Parameters
 
 
 def forward_pass(net, inputs):

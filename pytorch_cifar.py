@@ -13,20 +13,20 @@ worst mistakes, the model.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from support import data, metrics
+from support.gallery import Gallery
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-import data
 import distillation
 import hard_images
 import ranks
 import runs
 import strong_model
 import torch_training
-from support import metrics
-from support.gallery import Gallery
 from torch_training import evaluate
 
 NUM_PARAMETERS = 449_898
@@ -285,7 +285,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     tested = average.module if config.average else model
     trained = ranks.parallel(model)
     if config.compile:
-        trained = torch_training.Compiled(trained)
+        trained = torch_training.Compiled(trained, device)
     training_loss = recipe.training_loss(loss_function)
 
     def evaluated(images, labels, title):

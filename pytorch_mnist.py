@@ -12,17 +12,17 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from support import comparisons, data, tables
+from support.gallery import Gallery
+from support.read_runs import Record, differences
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-import data
 import runs
 import torch_training
-from support import comparisons, tables
-from support.gallery import Gallery
-from support.read_runs import Record, differences
 
 # learning rate from the given epoch on
 LR_POLICY = {1: 1e-1, 3: 1e-2, 5: 1e-3, 7: 1e-4}

@@ -13,9 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import runs
+import support  # says in one line what is missing
 from support.missing_runs import DEMO_OPTIONS, run_missing
 from support.page.document import follow, write_page
+
+import runs
 
 
 @dataclass(kw_only=True)

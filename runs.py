@@ -21,12 +21,12 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 from support import surroundings
 from support.files import read_arrays, read_json, write_json, write_whole
 from support.tables import write_table
+
+import numpy as np
+from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "train_acc", "valid_loss", "valid_acc", "seconds"]

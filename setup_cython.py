@@ -1,69 +1,184 @@
 """Compile the extension modules in place: python3 setup_cython.py build_ext --inplace
 
-Needs a C compiler. The kernels run on several threads where the compiler knows OpenMP; a trial
-compilation finds out, and without OpenMP the same code runs on one thread. What is built runs on
-every processor of the architecture: the kernels come in several versions, and the best for the
-processor at hand is chosen when they are loaded. CFLAGS may ask for more, such as -march=native.
+Does nothing if they are there, can be loaded, and were compiled from these sources with these
+settings; --force compiles them nevertheless. Needs a C compiler. The kernels run on several threads
+where the compiler knows OpenMP, which a small program tries; without it, or with NO_OPENMP=1 in the
+environment, the same code runs on one thread. What is built runs on every processor of the
+architecture: the kernels come in several versions, and the best for the processor at hand is chosen
+when they are loaded. CC names another compiler, and CFLAGS may ask for more, such as -march=native;
+what was compiled with such settings stays until others are given or --force is.
 """
 
+import hashlib
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
+from importlib import import_module
+from importlib.machinery import PathFinder
 from pathlib import Path
+
+import support  # says in one line what is missing
+from support.start import EXTENSIONS, digest
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
+PYTHON_TRIAL = "#include <Python.h>\nint main(void) { return 0; }\n"
 OPENMP_TRIAL = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
-# (compiler flags, linker flags) in the order in which they are tried
-OPENMP_FLAGS = {
-    "msvc": [(["/openmp"], [])],
-    "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
+SETTINGS = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "NO_OPENMP")  # of the environment
+# where Homebrew keeps the OpenMP of Apple's compiler, out of the compiler's sight
+LIBOMP_FOLDERS = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
+COMPILER_ADVICE = {
+    "linux": "apt-get install gcc python3-dev, or what your system calls them",
+    "darwin": "xcode-select --install",
+    "win32": "Build Tools for Visual Studio with its 'Desktop development with C++'",
 }
+OPENMP_ADVICE = {
+    "linux": "; gcc has it, and for clang there is: apt-get install libomp-dev",
+    "darwin": "; for more: brew install libomp",
+}
+
+
+def openmp_flags(is_msvc):
+    """Pairs of compiler flags and linker flags to be tried one after the other."""
+    if os.environ.get("NO_OPENMP"):
+        return []
+    if is_msvc:
+        return [(["/openmp"], [])]
+    flags = [(["-fopenmp"], ["-fopenmp"])]
+    if sys.platform == "darwin":
+        apple = ["-Xpreprocessor", "-fopenmp"]
+        flags += [(apple, ["-lomp"])]
+        for folder in libomp_folders():
+            flags += [([*apple, f"-I{folder}/include"], [f"-L{folder}/lib", "-lomp"])]
+    return flags
+
+
+def libomp_folders():
+    """Where Homebrew may have put libomp, on Apple's or Intel's processors or elsewhere."""
+    folders = list(LIBOMP_FOLDERS)
+    if shutil.which("brew"):
+        asked = subprocess.run(["brew", "--prefix", "libomp"], capture_output=True, text=True)
+        folders.insert(0, asked.stdout.strip())
+    return [folder for folder in folders if folder and Path(folder).is_dir()]
 
 
 class BuildExt(build_ext):
     """build_ext with optimisation on, and OpenMP where the compiler has it."""
 
     def build_extensions(self):
-        kind = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
-        compile_args = ["/O2"] if kind == "msvc" else ["-O3", "-fno-math-errno"]
-        openmp = next((flags for flags in OPENMP_FLAGS[kind] if self._compiles(*flags)), None)
-        if openmp is None:
-            print("setup_cython: this compiler has no OpenMP; the kernels will use one thread")
-        compile_flags, link_flags = openmp or ([], [])
+        is_msvc = self.compiler.compiler_type == "msvc"
+        if not self._can_compile(PYTHON_TRIAL):
+            advice = COMPILER_ADVICE.get(sys.platform, "both, the way your system does it")
+            sys.exit(
+                "setup_cython.py: error: there is no C compiler that works, or Python's headers "
+                f"are missing; what installs them: {advice}"
+            )
+        optimised = ["/O2"]
+        if not is_msvc:
+            asked = os.environ.get("CFLAGS", "")
+            optimised = ["-fno-math-errno", "-ffp-contract=fast"]
+            optimised += [] if "-O" in asked else ["-O3"]
+            optimised += [] if "-g" in asked else ["-g0"]  # saves a quarter of the time
+        candidates = openmp_flags(is_msvc)
+        flags = next((pair for pair in candidates if self._can_compile(OPENMP_TRIAL, pair)), None)
+        if candidates and flags is None:
+            advice = OPENMP_ADVICE.get(sys.platform, "")
+            print(f"setup_cython.py: no OpenMP, so the kernels will use one thread{advice}")
+        compile_flags, link_flags = flags or ([], [])
         for extension in self.extensions:
-            extension.extra_compile_args = compile_args + compile_flags
+            extension.extra_compile_args = optimised + compile_flags
             extension.extra_link_args = link_flags
         super().build_extensions()
 
-    def _compiles(self, compile_flags, link_flags):
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "trial.c")
-            source.write_text(OPENMP_TRIAL)
-            try:
-                objects = self.compiler.compile(
-                    [str(source)], output_dir=folder, extra_postargs=compile_flags
-                )
-                self.compiler.link_executable(
-                    objects, "trial", output_dir=folder, extra_postargs=link_flags
-                )
-            except Exception:  # the compilers of distutils have no common error class
-                return False
-            return True
+    def copy_extensions_to_source(self):
+        """Every file appears whole or not at all, and a program that runs keeps the earlier one."""
+        for extension in self.extensions:
+            file_name = self.get_ext_filename(extension.name)
+            new = shutil.copy(Path(self.build_lib, file_name), HERE / f"{file_name}.new")
+            Path(new).replace(HERE / file_name)
+
+    def _can_compile(self, program, flags=None):
+        """Whether a small C program can be compiled and, if flags are given, linked and run."""
+        folder = tempfile.mkdtemp(dir=self.build_temp)
+        source = Path(folder, "trial.c")
+        source.write_text(program)
+        compile_flags, link_flags = flags or ([], [])
+        try:
+            objects = self.compiler.compile(
+                [str(source)], output_dir=folder, extra_postargs=compile_flags
+            )
+            if flags is None:
+                return True
+            self.compiler.link_executable(
+                objects, "trial", output_dir=folder, extra_postargs=link_flags
+            )
+            trial = Path(folder, self.compiler.executable_filename("trial"))
+            return subprocess.run([trial], capture_output=True).returncode == 0
+        except Exception:  # the compilers of distutils have no common error class
+            return False
+
+
+def origin(name):
+    """A name for all that decides what is compiled; without the settings where none are given."""
+    settings = [os.environ.get(variable, "") for variable in SETTINGS]
+    sha = hashlib.sha256(repr(settings).encode()).hexdigest()
+    return f"{digest(name)} settings {sha if any(settings) else ''}"
+
+
+def is_up_to_date(name):
+    """Whether the extension was compiled from these sources with these settings, and can be loaded.
+
+    Raises: ImportError if a package that it needs is missing.
+    """
+    spec = PathFinder.find_spec(name, [str(HERE)])
+    if spec is None or origin(name).encode() not in Path(spec.origin).read_bytes():
+        return False
+    try:
+        import_module(name)
+    except ModuleNotFoundError:
+        raise
+    except ImportError:  # the system's loader refuses it: it was made for another system
+        return False
+    return True
+
+
+def extension(name, folder):
+    """An Extension with a second source, in folder: a constant that says what it is made from."""
+    constant = Path(folder, f"{name}_origin.c")
+    constant.write_text(
+        "#ifdef _MSC_VER\n#define KEEP __declspec(dllexport)\n#else\n"
+        '#define KEEP __attribute__((used, visibility("default")))\n#endif\n'
+        f'KEEP const char origin_of_extension[] = "{origin(name)}";\n'
+    )
+    source, *headers = EXTENSIONS[name]
+    return Extension(name, [source, str(constant)], include_dirs=["."], depends=headers)
 
 
 def main():
     os.chdir(HERE)  # --inplace means beside this file, wherever it is called from
-    extension = Extension("im2col_cython", ["im2col_cython.pyx"], depends=["vector_kernels.h"])
-    setup(
-        name="im2col_cython",
-        script_args=sys.argv[1:] or ["build_ext", "--inplace"],
-        ext_modules=cythonize(extension, language_level=3),
-        cmdclass={"build_ext": BuildExt},
-    )
+    args = sys.argv[1:] or ["build_ext", "--inplace"]
+    is_quiet = not {"--quiet", "-q"}.isdisjoint(args)
+    if {"--force", "-f"}.isdisjoint(args) and all(map(is_up_to_date, EXTENSIONS)):
+        if not is_quiet:
+            print("setup_cython.py: up to date")
+        return
+    with tempfile.TemporaryDirectory(prefix="build-", dir=HERE) as folder:
+        # nothing that an earlier or a simultaneous call left is used
+        extensions = [extension(name, folder) for name in EXTENSIONS]
+        setup(
+            name="kernels",
+            script_args=args,
+            ext_modules=cythonize(
+                extensions, language_level=3, build_dir=folder, force=True, quiet=is_quiet
+            ),
+            options={"build_ext": {"build_temp": folder, "build_lib": folder, "force": True}},
+            cmdclass={"build_ext": BuildExt},
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """What the PyTorch scripts share: their options, the device, predictions, evaluation, logging."""
 
+import os
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from support import files, metrics
 
 import numpy as np
 import torch
@@ -14,7 +18,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import ranks
 import runs
-from support import files, metrics
 
 EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
 AVERAGE_DECAY = 0.99  # of the moving average of the weights, a step
@@ -168,14 +171,16 @@ class Views(nn.Module):
 
 
 class Compiled:
-    """A model, compiled when it is first called; where that fails, with a warning, as it is.
+    """A model, compiled when it is first called; where that fails, with a warning, as it is."""
 
-    There may be no C++ compiler, for example, which torch.compile asks for on a CPU.
-    """
-
-    def __init__(self, model):
+    def __init__(self, model, device):
         self.model = model
         self._function = torch.compile(model)
+        usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+        compiler = os.environ.get("CXX", "").strip() or usual
+        # PyTorch looks for it as late as in the first backward pass
+        if device.type == "cpu" and not any(map(shutil.which, (compiler, compiler.split()[0]))):
+            self._leave(f"there is no C++ compiler {compiler}; CXX may name another")
 
     def __call__(self, x):
         try:
@@ -183,10 +188,12 @@ class Compiled:
         except Exception as error:
             if self._function is self.model:
                 raise
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            print(f"warning: going on uncompiled: {reason}", file=sys.stderr, flush=True)
-            self._function = self.model
+            self._leave(" ".join(f"{type(error).__name__}: {error}".split())[:200])
             return self.model(x)
+
+    def _leave(self, reason):
+        print(f"warning: --compile: going on uncompiled: {reason}", file=sys.stderr, flush=True)
+        self._function = self.model
 
 
 class Evaluation(tuple):

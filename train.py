@@ -8,14 +8,14 @@ python3 train.py --resume     # goes on with a run that was interrupted
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from support import data, files, tables
+from support.gallery import Gallery
+
 import numpy as np
 
-import data
 import layers
 import nn
 import runs
-from support import files, tables
-from support.gallery import Gallery
 
 # learning rate from the given epoch on
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
@@ -67,6 +67,7 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
     """
     instruction_set = layers.kernels.get_instruction_set()
     facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
+    facts["threads"] = layers.get_num_threads()
     this = runs.Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
     rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
     tables.write_table(folder / "network.csv", list(rows[0]), rows)
@@ -122,6 +123,7 @@ def first_filters(net):
 def start(threads, mnist):
     """Set and print what the whole run depends on."""
     layers.set_num_threads(threads)
+    threads = layers.get_num_threads()  # one where the extension was built without OpenMP
     print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
     mnist.introduce()
 

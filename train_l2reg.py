@@ -9,13 +9,13 @@ The weights of conv1, conv2 and fc3 are regularized; biases and the last layer a
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from support import comparisons, data, tables
+
 import numpy as np
 
-import data
 import layers
 import runs
 import train
-from support import comparisons, tables
 
 REGULARIZED = ("conv1", "conv2", "fc3")
 COMPARISON_COLUMNS = [

@@ -51,14 +51,19 @@ typedef struct {
     ptrdiff_t a_row, a_col, b_row, out_row;
 } Product;
 
-#if defined(__GNUC__) && defined(__x86_64__)
+/* -DNO_VECTORS tries what such a compiler gets. */
+#if defined(__GNUC__) && !defined(NO_VECTORS)
+#define VECTORS
+#endif
+
+#if defined(VECTORS) && defined(__x86_64__)
 static const char *const instruction_set_names[] = {"none", "sse2", "avx2", "avx512"};
 static int best_instruction_set(void)
 {
     if (__builtin_cpu_supports("avx512vl")) return 3;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 2 : 1;
 }
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif defined(VECTORS) && defined(__aarch64__)
 static const char *const instruction_set_names[] = {"none", "neon"};
 static int best_instruction_set(void) { return 1; }
 #else
@@ -69,7 +74,7 @@ static int best_instruction_set(void) { return 0; }
 /* Filters in a block: elements in a vector of 16, 32 or 64 bytes. */
 static int block_size(int instruction_set, int itemsize) { return (8 << instruction_set) / itemsize; }
 
-#ifdef __GNUC__
+#ifdef VECTORS
 
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
@@ -123,14 +128,14 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
 #undef TARGET
 #endif
 
-#endif /* __GNUC__ */
+#endif /* VECTORS */
 
-#if defined(__GNUC__) && defined(__x86_64__)
+#if defined(VECTORS) && defined(__x86_64__)
 #define CALL(function, real, set, ...) \
     if (set == 3) function##_##real##_3(__VA_ARGS__); \
     else if (set == 2) function##_##real##_2(__VA_ARGS__); \
     else function##_##real##_1(__VA_ARGS__)
-#elif defined(__GNUC__)
+#elif defined(VECTORS)
 #define CALL(function, real, set, ...) function##_##real##_1(__VA_ARGS__)
 #else
 #define CALL(function, real, set, ...) (void)0

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import data
+from support import cifar10_batches, data, mnist_files
+
 import runs
 
 ROOT = runs.HERE
@@ -161,12 +162,12 @@ def main(argv=None):
 
     header = bytes([0, 0, 8, 3, 0, 0, 0, 100, 0, 0, 0, 28, 0, 0, 0, 28])
     images = header + rng.bytes(100 * 28 * 28)
-    mutations("IDX", data.parse_idx, images, range(24), options.idx, rng)
-    pixels = rng.integers(256, size=data.CIFAR10_BATCH_SHAPE, dtype=np.uint8)
+    mutations("IDX", mnist_files.parse_idx, images, range(24), options.idx, rng)
+    pixels = rng.integers(256, size=cifar10_batches.CIFAR10_BATCH_SHAPE, dtype=np.uint8)
     labels = rng.integers(10, size=len(pixels)).tolist()
     batch = pickle.dumps({"data": pixels, "labels": labels}, 2)
     places = np.r_[0:300, len(batch) - 30_000 : len(batch)]  # all but the pixels
-    mutations("CIFAR-10", data.parse_cifar10_batch, batch, places, options.batches, rng)
+    mutations("CIFAR-10", cifar10_batches.parse_cifar10_batch, batch, places, options.batches, rng)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"peak memory {peak:.0f} MB, a batch has {len(batch) / 1e6:.0f} MB")
 

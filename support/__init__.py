@@ -1,1 +1,5 @@
-"""Machinery behind the scripts: nothing in it is part of the lesson."""
+"""The machinery of the scripts: no lesson in it. Importing it installs what start.py explains."""
+
+from support import start
+
+start.install()

@@ -1,7 +1,5 @@
 """Pictures of several runs side by side."""
 
-import numpy as np
-
 from support.figures import (
     PARTS,
     VALID,
@@ -12,6 +10,8 @@ from support.figures import (
     style_log_axis,
 )
 from support.plots import filter_mosaic
+
+import numpy as np
 
 
 @figure_file

@@ -5,9 +5,9 @@ the number of examples. A ratio 0/0 (the precision of a class that was never pre
 of one that never occurs, any metric of no examples) is 0, as in scikit-learn with zero_division=0.
 """
 
-import numpy as np
-
 from support.tables import text_table
+
+import numpy as np
 
 
 def confusion_matrix(true, predicted, num_classes):
@@ -60,7 +60,7 @@ def support(confusion):
 
 def confusion_table(confusion, class_names):
     """The confusion matrix as lines of text, rows the true class, columns the predicted one."""
-    columns = [("true \\ predicted", "<"), *((name[:5], "d") for name in class_names)]
+    columns = [("true \\ predicted", "<"), *((name[:5], "4d") for name in class_names)]
     rows = [[name[:16], *counts] for name, counts in zip(class_names, confusion, strict=True)]
     return text_table(columns, rows)
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from support.figures import (
     PARTS,
     figure_file,
@@ -13,6 +11,8 @@ from support.figures import (
     style_epochs,
     style_log_axis,
 )
+
+import numpy as np
 
 FILTER_ZOOM = 16  # screen pixels a weight: no viewer's smoothing can blur a 5x5 filter
 FILTER_COLUMNS = 8

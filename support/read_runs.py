@@ -7,8 +7,9 @@ import contextlib
 import math
 from pathlib import Path
 
-import runs
 from support import files, tables
+
+import runs
 
 STATES = ("running", "interrupted", "diverged", "finished")  # that results.json may hold
 MAX_NUMBER = 1e15  # in a table; what is larger is damage

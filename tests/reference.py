@@ -27,6 +27,25 @@ def conv(x, weights, bias, k, padding, stride):
     return out
 
 
+def conv_grads(x, weights, grad_out, k, padding, stride):
+    """The gradients of sum(conv(x) * grad_out) for x, weights and bias."""
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    filters = weights.reshape(len(weights), x.shape[1], k, k)
+    grad_padded, grad_filters = np.zeros_like(padded), np.zeros_like(filters)
+    for n, f, y, x_ in np.ndindex(grad_out.shape):
+        window = (
+            n,
+            slice(None),
+            slice(y * stride, y * stride + k),
+            slice(x_ * stride, x_ * stride + k),
+        )
+        grad_padded[window] += grad_out[n, f, y, x_] * filters[f]
+        grad_filters[f] += grad_out[n, f, y, x_] * padded[window]
+    H, W = x.shape[2:]
+    grad_x = grad_padded[:, :, padding : padding + H, padding : padding + W]
+    return grad_x, grad_filters.reshape(weights.shape), grad_out.sum(axis=(0, 2, 3))
+
+
 def max_pool(x, size, stride):
     N, C, H, W = x.shape
     out = np.zeros((N, C, (H - size) // stride + 1, (W - size) // stride + 1), x.dtype)

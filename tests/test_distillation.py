@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def taught(tiny_cifar, tmp_path_factory):
     """A run's folder of the stronger network."""
     save_dir = str(tmp_path_factory.mktemp("teacher"))
-    options = {"save_dir": save_dir, "device": "cpu", "size": "small"}
+    options = {"save_dir": save_dir, "device": "cpu", "size": "small", "bfloat16": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(strong_model.SIZES, "small", ((8, 16, 16), False))
         pytorch_cifar.run(strong_model.Config(epochs=1, batch_size=30, **options), tiny_cifar)
@@ -31,7 +31,8 @@ def taught(tiny_cifar, tmp_path_factory):
 def config(taught, tmp_path, monkeypatch):
     """Options of a short run with that teacher."""
     monkeypatch.setitem(strong_model.SIZES, "small", ((8, 16, 16), False))
-    return pytorch_cifar.Config(save_dir=str(tmp_path), device="cpu", epochs=1, teacher=taught)
+    options = {"save_dir": str(tmp_path), "device": "cpu", "epochs": 1, "threads": 1}
+    return pytorch_cifar.Config(teacher=taught, **options)
 
 
 def test_the_loss_by_hand():

@@ -1,9 +1,9 @@
 import os
 
+from support import files
+
 import numpy as np
 import pytest
-
-from support import files
 
 
 def test_a_failed_write_leaves_the_older_file_and_says_which(tmp_path, monkeypatch):

@@ -1,9 +1,9 @@
 from types import SimpleNamespace
 
+from support import gallery, plots
+
 import numpy as np
 import pytest
-
-from support import gallery, plots
 
 
 @pytest.fixture

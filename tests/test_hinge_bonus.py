@@ -2,11 +2,12 @@ import csv
 import json
 from types import SimpleNamespace
 
+from support import data
+
 import numpy as np
 import pytest
 import torch
 
-import data
 import hinge_bonus
 
 
@@ -40,7 +41,7 @@ def test_hinge_refuses_other_shapes():
 
 def test_at_the_start_the_hinge_gradient_is_nine_times_larger():
     """All logits alike: nine classes violate the margin, and each pushes with 1."""
-    logits = torch.zeros(1, 10, requires_grad=True)
+    logits = torch.zeros(1, 10, dtype=torch.float64, requires_grad=True)
     target = torch.tensor([0])
     (hinge,) = torch.autograd.grad(hinge_bonus.multiclass_hinge_loss(logits, target), logits)
     (entropy,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, target), logits)

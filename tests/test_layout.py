@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -11,52 +10,51 @@ import sys
 import pytest
 from Cython.Compiler import Options
 
-from conftest import ROOT
+from conftest import ROOT, needs_torch
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
+SUPPORT = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in ROOT.glob("support/**/[!_]*.py")
+)
 EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
 FRAMEWORK = {"layers", "nn", *EXTENSIONS}
-SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text()]
+SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
 
 ALLOWED = {
-    "layers": set(EXTENSIONS),
-    "metrics": set(),
-    "data": set(),
-    "runs": set(),
-    "plots": set(),
-    "nn": {"metrics", "runs"},
-    "check_grads": {"layers", "nn", "runs"},
-    "gallery": {"metrics", "plots", "runs"},
-    "train": {"data", "gallery", "layers", "nn", "runs"},
-    "train_l2reg": {"data", "layers", "plots", "runs", "train"},
-    "report": {"metrics", "plots", "runs"},
-    "setup_cython": set(),
+    "layers": {*EXTENSIONS, "support"},
+    "runs": {"support"},
+    "nn": {"runs", "support"},
+    "check_grads": {"layers", "nn", "runs", "support"},
+    "train": {"layers", "nn", "runs", "support"},
+    "train_l2reg": {"layers", "runs", "support", "train"},
+    "report": {"runs", "support"},
+    "setup_cython": {"support"},
     "ranks": {"runs"},
-    "torch_training": {"metrics", "ranks", "runs"},
+    "torch_training": {"ranks", "runs", "support"},
     "muon": set(),
     "hard_images": {"ranks"},
     "strong_model": {"hard_images", "muon", "runs", "torch_training"},
-    "pytorch_mnist": {"data", "gallery", "plots", "runs", "torch_training"},
+    "pytorch_mnist": {"runs", "support", "torch_training"},
     "distillation": {"runs", "strong_model", "torch_training"},
     "pytorch_cifar": {
-        "data",
         "distillation",
-        "gallery",
         "hard_images",
-        "metrics",
         "ranks",
         "runs",
         "strong_model",
+        "support",
         "torch_training",
     },
-    "hinge_bonus": {"data", "plots", "pytorch_cifar", "runs", "torch_training"},
+    "hinge_bonus": {"pytorch_cifar", "runs", "support", "torch_training"},
 }
 
 
 def imports(module):
     """The names of all modules that a file imports, anywhere in it."""
     names = set()
-    for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -66,8 +64,14 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, *EXTENSIONS}
+    ours = imports(module) & {*MODULES, *EXTENSIONS, "support"}
     assert ours <= ALLOWED[module]
+
+
+@pytest.mark.parametrize("module", SUPPORT)
+def test_support_knows_nothing_of_the_lesson(module):
+    assert imports(module) & {*MODULES, *EXTENSIONS} <= {"runs"}
+    assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("module", ["train", "train_l2reg", "check_grads"])
@@ -76,60 +80,54 @@ def test_the_hand_written_half_never_imports_torch(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "setup_cython"])
-def test_importing_a_module_runs_nothing(module, tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {module}"
+IMPORT_ALL = """
+import contextlib, importlib, io, os, sys
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        importlib.import_module(name)
+    if said.getvalue() or os.listdir():
+        print(name, said.getvalue(), os.listdir())
+"""
+
+
+@pytest.mark.parametrize("of_torch", [False, True])
+def test_importing_a_module_runs_nothing(of_torch, tmp_path):
+    """All of one half in one process, PyTorch takes seconds."""
+    if of_torch:
+        pytest.importorskip("torch")
+    modules = [m for m in MODULES if needs_torch(ROOT / f"{m}.py") == of_torch]
+    modules = sorted({*modules} - {"setup_cython"}, key=lambda m: len(ALLOWED.get(m, ())))
+    modules = modules if of_torch else SUPPORT + modules
+    assert modules
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", IMPORT_ALL, ROOT, *modules],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module", SCRIPTS)
 def test_a_script_has_its_parts(module):
+    if needs_torch(ROOT / f"{module}.py"):
+        pytest.importorskip("torch")
     script = importlib.import_module(module)
     assert dataclasses.is_dataclass(script.Config)
     assert script.run.__code__.co_varnames[0] == "config"
     assert script.main.__defaults__ == (None,)
-    source = (ROOT / f"{module}.py").read_text()
+    source = (ROOT / f"{module}.py").read_text(encoding="utf-8")
     assert source.endswith('\n\nif __name__ == "__main__":\n    main()\n')
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_cython_knows_every_directive(extension):
     """Cython accepts a misspelt directive in silence."""
-    directives = re.findall(r"^# cython: (.*)$", (ROOT / f"{extension}.pyx").read_text(), re.M)
+    directives = re.findall(
+        r"^# cython: (.*)$", (ROOT / f"{extension}.pyx").read_text(encoding="utf-8"), re.M
+    )
     names = [pair.partition("=")[0].strip() for line in directives for pair in line.split(",")]
     assert names
     assert set(names) <= set(Options.get_directive_defaults())
-
-
-@pytest.mark.parametrize(("touch", "message"), [(True, "is older than its source"), (False, "")])
-def test_a_stale_extension_is_named_with_the_command_that_mends_it(tmp_path, touch, message):
-    for path in [ROOT / "layers.py", *ROOT.glob("im2col_cython*.so")]:
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "im2col_cython.pyx").write_text("")
-    os.utime(tmp_path / "im2col_cython.pyx", (2**31, 2**31))
-    if not touch:
-        (tmp_path / "im2col_cython.pyx").unlink()
-    done = subprocess.run(
-        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (done.returncode == 0) == (not touch)
-    if touch:
-        assert done.stderr.splitlines()[-1].endswith(
-            f"{message}; run: python3 setup_cython.py build_ext --inplace"
-        )
-
-
-def test_a_missing_extension_is_named_with_the_command_that_mends_it(tmp_path):
-    (tmp_path / "layers.py").write_text((ROOT / "layers.py").read_text())
-    done = subprocess.run(
-        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ImportError: the extension im2col_cython is missing or was built for another Python; "
-        "run: python3 setup_cython.py build_ext --inplace"
-    )

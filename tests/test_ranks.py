@@ -24,13 +24,15 @@ from conftest import ROOT
 PROGRAM = """
 import os, pickle, sys, tempfile, time
 sys.path.insert(0, {root!r})
-import data, pytorch_cifar, runs
+import pytorch_cifar, runs
+from support import data
 
 def tiny(*ignored):
     with open({dataset!r}, "rb") as file:
         return pickle.load(file)
 
 data.load_cifar10 = tiny
+pytorch_cifar.strong_model.SIZES["medium"] = (8, 16, 16), False
 if __name__ == "__main__":
     {before}
     pytorch_cifar.main()
@@ -52,7 +54,7 @@ LOSE_RANK_1 = """
 """
 SLOW_STEPS = """
     count = runs.Run.count
-    runs.Run.count = lambda *args: (time.sleep(0.3), count(*args))
+    runs.Run.count = lambda *args: (time.sleep(1), count(*args))
 """
 
 
@@ -90,7 +92,7 @@ def whole(start, tmp_path_factory):
 
 
 def finish(process, status=0):
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == status, err
     return out, err
 
@@ -119,10 +121,13 @@ def test_two_ranks_train_as_one_does(start, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     finish(start(1, one, *LAB))
     out, err = finish(start(2, two, *LAB))
-    assert "Warning" not in err
+    assert "destroy_process_group" not in err  # PyTorch's warning where that is left out
     assert "2 processes, each with 1 thread(s)" in out
     assert out.count("epoch 2/2: lr") == 1  # rank 0 alone prints
-    np.testing.assert_allclose(history(two), history(one), rtol=1e-4)
+    # of the accuracies, rounding may cross a tie: of one image in 60, or in 40
+    np.testing.assert_allclose(history(two), history(one), rtol=1e-3, atol=1.5 / 40)
+    losses = [[(row[2], row[4]) for row in history(folder)] for folder in (two, one)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
     ours, theirs = model(two), model(one)
     for name in theirs:
         assert torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
@@ -150,11 +155,11 @@ def test_a_lost_rank_ends_the_run_and_it_is_resumed_with_the_same_bits(start, wh
 def test_a_signal_stops_all_ranks_after_the_same_step(start, whole, tmp_path):
     process = start(2, tmp_path, *STRONG, before=SLOW_STEPS)
     checkpoint = tmp_path / "pytorch_cifar" / "checkpoint.pt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode != 0
     assert re.search(r"interrupted in epoch \d after step \d", err), err
     assert "lost" not in err

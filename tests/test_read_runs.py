@@ -1,9 +1,10 @@
+from support import files, read_runs, tables
+from support.read_runs import Record
+
 import numpy as np
 import pytest
 
 import runs
-from support import files, read_runs, tables
-from support.read_runs import Record
 
 
 @pytest.fixture

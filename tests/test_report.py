@@ -10,17 +10,18 @@ import sys
 import time
 from html.parser import HTMLParser
 
+from support import files, metrics, missing_runs, plots, tables
+from support.gallery import NUM_EXAMPLES
+from support.page import pictures
+from support.page.facts import facts
+from support.read_runs import Record
+
 import numpy as np
 import pytest
 
 import report
 import runs
 from conftest import ROOT
-from support import files, metrics, missing_runs, plots, tables
-from support.gallery import NUM_EXAMPLES
-from support.page import pictures
-from support.page.facts import facts
-from support.read_runs import Record
 
 
 def write_run(folder, options=None, epochs=3, names=("cat", "dog"), status="finished", kind=3):
@@ -296,7 +297,7 @@ def heed_ctrl_c():
 def wait_until(condition):
     begun = time.monotonic()
     while not condition():
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - begun < 300
         time.sleep(0.1)
 
 
@@ -358,8 +359,9 @@ def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
 
 
 def test_the_page_from_a_real_run(script, tmp_path):
+    pytest.importorskip("torch")
     options = ("--dataset", "synthetic", "--train-size", 100, "--epochs", 1, "--threads", 1)
-    for name, *more in (("train.py",), ("pytorch_cifar.py", "--no-views")):
+    for name, *more in (("train.py",), ("pytorch_cifar.py", "--no-views", "--device", "cpu")):
         done = script(name, *options, *more)
         assert done.returncode == 0, done.stderr
     done = script("report.py")

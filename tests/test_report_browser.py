@@ -9,6 +9,8 @@ import csv
 import shutil
 import time
 
+from support import tables
+
 import pytest
 
 import report
@@ -255,7 +257,7 @@ def test_the_page_is_soon_interactive(opened):
 
 def next_epoch(folder, epochs):
     rows = [dict.fromkeys(runs.HISTORY_COLUMNS, 0.4) | {"epoch": e} for e in range(1, epochs + 1)]
-    runs.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+    tables.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
     source = sorted((folder / "filters").iterdir())[0]
     shutil.copy(source, folder / "filters" / f"epoch_{epochs:02d}_step_000020.png")
 

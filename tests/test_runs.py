@@ -9,11 +9,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 
+from support import files, surroundings
+
 import numpy as np
 import pytest
 
 import runs
-from support import surroundings
 
 
 @dataclass(kw_only=True)
@@ -212,23 +213,6 @@ def test_the_last_words_need_no_terminal(monkeypatch):
     assert stop.value.code == 129
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
-def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    runs.write_whole(path, "old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        runs.write_whole(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
 # --- the run's folder ---------------------------------------------------------------------------
 
 
@@ -393,12 +377,6 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
     assert resumed(tmp_path / "run", params()).position.epoch == 5
 
 
-def test_names_that_are_no_text_are_read_back_as_they_were(tmp_path):
-    runs.write_json(tmp_path / "file", {"č": "b\udcff \\udcff"})
-    assert runs._read_json(tmp_path / "file") == {"č": "b\udcff \\udcff"}
-    assert "č" in (tmp_path / "file").read_text(encoding="utf-8")
-
-
 def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, capsys):
     path = tmp_path / "file"
 
@@ -407,7 +385,7 @@ def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SystemExit) as stop, runs.one_line_errors():
-        runs.write_whole(path, "content")
+        files.write_whole(path, "content")
     assert str(path) in stop.value.code
     assert "MB are free" in stop.value.code
 

@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 
+from support import surroundings
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,6 @@ import nn
 import runs
 import train
 from conftest import ROOT
-from support import surroundings
 
 NUMPY_SCRIPTS = ("check_grads", "train", "train_l2reg", "report")
 TORCH_SCRIPTS = ("pytorch_mnist", "pytorch_cifar", "hinge_bonus")

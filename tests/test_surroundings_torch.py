@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import sys
 import warnings
 from importlib.util import find_spec
 
@@ -54,6 +55,7 @@ def test_a_network_that_cannot_be_compiled_is_trained_uncompiled(
         return call
 
     monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setenv("CXX", sys.executable)  # something that is there
     options = {"device": "cpu", "epochs": 1, "batch_size": 30, "views": False}
     plain, uncompiled = (
         pytorch_cifar.run(
@@ -63,16 +65,30 @@ def test_a_network_that_cannot_be_compiled_is_trained_uncompiled(
         for name, wanted in (("plain", False), ("compiled", True))
     )
     assert capsys.readouterr().err.splitlines() == [
-        "warning: going on uncompiled: RuntimeError: no C++ compiler"
+        "warning: --compile: going on uncompiled: RuntimeError: no C++ compiler"
     ]
     assert calls == [30]
     assert uncompiled["test_loss"] == plain["test_loss"]
 
 
 def test_an_error_of_the_network_itself_is_raised(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda model: model)
+    monkeypatch.setattr(torch, "compile", lambda model: lambda x: model(x))
+    model = torch_training.Compiled(torch.nn.Linear(3, 2), torch.device("cuda"))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        torch_training.Compiled(torch.nn.Linear(3, 2))(torch.zeros(1, 4))
+        model(torch.zeros(1, 4))
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    layer = torch.nn.Linear(3, 2)
+    model = torch_training.Compiled(layer, torch.device("cpu"))
+    x = torch.ones(2, 3)
+    assert torch.equal(model(x), layer(x))
+    model(x).sum().backward()
+    assert capsys.readouterr().err == (
+        "warning: --compile: going on uncompiled: there is no C++ compiler no-such-compiler; "
+        "CXX may name another\n"
+    )
 
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")

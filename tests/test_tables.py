@@ -1,6 +1,6 @@
-import pytest
-
 from support import tables
+
+import pytest
 
 
 def test_a_text_table_by_hand():

@@ -5,9 +5,9 @@ import io
 import itertools
 import re
 
-import numpy as np
-
 from support import drawing, figures, plots
+
+import numpy as np
 
 TITLES = {
     "train_loss": "Training loss",

@@ -1,10 +1,10 @@
 """What the test of a run shows: the confusion matrix and the worst mistakes."""
 
-import numpy as np
-
 from support import metrics
 from support.page.pictures import tiles
 from support.read_runs import MAX_NUMBER, as_number
+
+import numpy as np
 
 NUM_CONFUSED = 3  # pairs of classes that the text names
 

@@ -5,11 +5,11 @@ import secrets
 import time
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from support import files
 from support.page import formats, sections
+
+import jinja2
+from markupsafe import Markup
 
 HERE = Path(__file__).parent
 SECTIONS = (

@@ -1,8 +1,8 @@
 """How the page and the terminal show numbers; a dash stands for what is none."""
 
-import jinja2
-
 from support.read_runs import as_number
+
+import jinja2
 
 
 def percent(value, digits=2):
