@@ -17,9 +17,10 @@ as it is and mirrored: its logits are kept, and the student's steps cost no more
 Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015.
 """
 
-import json
 import pickle
 from pathlib import Path
+
+from support import files
 
 import torch
 from torch.nn import functional
@@ -47,7 +48,7 @@ def load(config, folder, train_x, device):
             f"--teacher: {path} is this run's own folder; choose another --save-dir"
         )
     try:
-        options = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        options = files.read_json(path / "config.json")
         state = torch.load(path / "model.pt", map_location=device, weights_only=True)
         if options["model"] != "strong":
             raise runs.RunError("it is not a run of --model strong")

@@ -36,7 +36,7 @@ ALLOWED = {
     "hard_images": {"ranks"},
     "strong_model": {"hard_images", "muon", "runs", "torch_training"},
     "pytorch_mnist": {"runs", "support", "torch_training"},
-    "distillation": {"runs", "strong_model", "torch_training"},
+    "distillation": {"runs", "strong_model", "support", "torch_training"},
     "pytorch_cifar": {
         "distillation",
         "hard_images",
