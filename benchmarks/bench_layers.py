@@ -3,7 +3,7 @@
     python3 benchmarks/bench_layers.py
 
 Batch 50, float32, all threads. PyTorch's backward pass gives the grads of inputs and parameters in
-one call, so ours are added up for the comparison. Needs requirements-dev.txt.
+one call, so ours are added up for the comparison. Needs requirements.txt.
 """
 
 import side_by_side

@@ -255,12 +255,13 @@ def test_only_other_sources_or_settings_are_built_again(plain):
 
 def test_without_openmp_there_is_one_thread_in_print_and_in_results(plain, tmp_path):
     code = """if True:
-        import sys, train
-        from support import data, standins
-        images, labels = standins.draw_digits(5_060, seed=1)
+        import dataclasses, sys, data, train
+        images, labels = data._draw_digits(5_060, seed=1)
         arrays = images[:5_050], labels[:5_050], images[5_050:], labels[5_050:]
+        digits = data._mnist_dataset(arrays, "generated", None)
+        few = dict(valid_x=digits.valid_x[:40], valid_y=digits.valid_y[:40])
         config = train.Config(save_dir=sys.argv[1], epochs=1, threads=2)
-        train.run(config, data._mnist_dataset(arrays, "generated", None))
+        train.run(config, dataclasses.replace(digits, **few))
     """
     command = [sys.executable, "-c", code, tmp_path]
     done = subprocess.run(command, cwd=plain, capture_output=True, text=True)

@@ -1,14 +1,9 @@
-import shutil
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
 import layers
 import reference
-from conftest import ROOT
 
 try:
     import torch
@@ -542,22 +537,3 @@ def test_backward_checks_the_gradient(case, rng):
     for backward in ("backward_inputs", *(["backward_params"] if layer.has_params else [])):
         with pytest.raises(ValueError, match="expected grad_out of shape"):
             getattr(layer, backward)(wrong)
-
-
-@pytest.mark.parametrize("damage", ["missing", "stale"])
-def test_a_missing_or_stale_extension_says_how_to_mend_it(tmp_path, damage):
-    for path in (ROOT / "layers.py", ROOT / "im2col_cython.pyx", *ROOT.glob("im2col_cython*.so")):
-        shutil.copy2(path, tmp_path)
-    for extension in tmp_path.glob("im2col_cython*.so"):
-        if damage == "missing":
-            extension.unlink()
-    if damage == "stale":
-        source = (tmp_path / "im2col_cython.pyx").read_text()
-        (tmp_path / "im2col_cython.pyx").write_text(source + "\n")
-    done = subprocess.run(
-        [sys.executable, "-c", "import layers"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    last_line = done.stderr.splitlines()[-1]
-    assert "python3 setup_cython.py build_ext --inplace" in last_line
-    assert ("older than its source" if damage == "stale" else "missing") in last_line
