@@ -27,11 +27,11 @@ ROUNDS = 8
 
 
 def ours(threads, name, direction):
-    import layers
+    import fast_layers
     import train
 
-    layers.set_num_threads(threads)
-    net = train.build_net(BATCH, np.random.default_rng(0))
+    fast_layers.kernels.set_num_threads(threads)
+    net = train.build_net(fast_layers, BATCH, np.random.default_rng(0))
     layer = next(layer for layer in net if layer.name == name)
     x = np.random.default_rng(1).standard_normal(LAYERS[name]).astype(DTYPE)
     grad_out = np.ones_like(layer.forward(x))

@@ -14,20 +14,21 @@ from conftest import ROOT, needs_torch
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 SUPPORT = sorted(f"support.{path.stem}" for path in ROOT.glob("support/[!_]*.py"))
-EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
-FRAMEWORK = {"layers", "nn", *EXTENSIONS}
+KERNELS = sorted(f"kernels.{path.stem}" for path in ROOT.glob("kernels/*.pyx"))
+EXTENSIONS = ["im2col_cython", *KERNELS]
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
 
 ALLOWED = {
-    "layers": set(EXTENSIONS),
+    "layers": {"im2col_cython"},
+    "fast_layers": {"kernels", "layers"},
     "metrics": set(),
     "runs": set(),
     "plots": set(),
     "nn": {"metrics", "runs"},
-    "check_grads": {"layers", "nn", "runs"},
+    "check_grads": {"nn", "runs"},
     "gallery": {"metrics", "plots", "runs"},
-    "train": {"gallery", "layers", "nn", "runs", "support"},
-    "train_l2reg": {"layers", "plots", "runs", "support", "train"},
+    "train": {"gallery", "nn", "runs"},
+    "train_l2reg": {"plots", "runs", "train"},
     "report": {"metrics", "plots", "runs"},
     "setup_cython": set(),
     "ranks": {"runs"},
@@ -35,7 +36,7 @@ ALLOWED = {
     "muon": set(),
     "hard_images": {"ranks"},
     "strong_model": {"hard_images", "muon", "runs", "torch_training"},
-    "pytorch_mnist": {"gallery", "plots", "runs", "support", "torch_training"},
+    "pytorch_mnist": {"gallery", "plots", "runs", "torch_training"},
     "distillation": {"runs", "strong_model", "torch_training"},
     "pytorch_cifar": {
         "distillation",
@@ -45,10 +46,9 @@ ALLOWED = {
         "ranks",
         "runs",
         "strong_model",
-        "support",
         "torch_training",
     },
-    "hinge_bonus": {"plots", "pytorch_cifar", "runs", "support", "torch_training"},
+    "hinge_bonus": {"plots", "pytorch_cifar", "runs", "torch_training"},
 }
 
 
@@ -66,13 +66,13 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, *EXTENSIONS, "support"}
+    ours = imports(module) & {*MODULES, "im2col_cython", "kernels"}
     assert ours <= ALLOWED[module]
 
 
 @pytest.mark.parametrize("module", SUPPORT)
 def test_support_knows_nothing_of_the_lesson(module):
-    assert not imports(module) & {*MODULES, *EXTENSIONS}
+    assert not imports(module) & {*MODULES, "im2col_cython", "kernels"}
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
 
 
@@ -127,9 +127,9 @@ def test_a_script_has_its_parts(module):
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_cython_knows_every_directive(extension):
     """Cython accepts a misspelt directive in silence."""
-    directives = re.findall(
-        r"^# cython: (.*)$", (ROOT / f"{extension}.pyx").read_text(encoding="utf-8"), re.M
-    )
+    source = (ROOT / f"{extension.replace('.', '/')}.pyx").read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 300
+    directives = re.findall(r"^# cython: (.*)$", source, re.M)
     names = [pair.partition("=")[0].strip() for line in directives for pair in line.split(",")]
     assert names
     assert set(names) <= set(Options.get_directive_defaults())
