@@ -41,34 +41,35 @@ def backward_pass(net, loss, x, y):
 
 
 def sgd_update_params(grads, config):
-    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient.
-
-    config['add_scaled'], where it is given: a function (parameter, factor, grad) that does
-    parameter += factor * grad in place for contiguous arrays of one dtype, faster than NumPy.
-    """
-    lr = float(config["lr"])
-    add_scaled = config.get("add_scaled")
+    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient."""
     for *pairs, _name in grads:
         for parameter, grad in pairs:
-            alike = parameter.dtype == grad.dtype and parameter.dtype in (np.float32, np.float64)
-            if add_scaled and alike and parameter.flags.carray and grad.flags.c_contiguous:
-                add_scaled(parameter, -lr, grad)
-            else:
-                parameter -= lr * grad
+            parameter -= float(config["lr"]) * grad
 
 
 def train(
-    train_x, train_y, valid_x, valid_y, net, loss, config, run=None, on_step=None, on_epoch=None
+    train_x,
+    train_y,
+    valid_x,
+    valid_y,
+    net,
+    loss,
+    config,
+    run=None,
+    on_step=None,
+    on_epoch=None,
+    update=sgd_update_params,
 ):
     """Train net by stochastic gradient descent on shuffled batches, and return it.
 
     train_y, valid_y: a row an image, one-hot for cross-entropy.
     config: a mapping with max_epochs, batch_size, save_dir and lr_policy ({epoch: {'lr': value}},
-    each valid from its epoch on); optional seed (default 0) and add_scaled, see
-    sgd_update_params. The order of the images depends on the seed and the epoch alone.
+    each valid from its epoch on); optional seed (default 0). The order of the images depends on
+    the seed and the epoch alone.
     run: a runs.Run that takes history and checkpoints, by default a new one in save_dir.
     on_step: called as on_step(epoch, step) after each step; both count from 1. on_epoch: called as
     on_epoch(row) with the row of the history that is about to be recorded, and may add to it.
+    update: how parameters follow their gradients, a function like sgd_update_params.
     In the history, training loss and accuracy are means over the batches as they were trained on;
     the losses include the regularizers.
     Raises: ValueError for options, images or labels that do not fit; runs.Diverged;

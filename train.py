@@ -3,17 +3,18 @@
 python3 train.py              # writes pictures, tables and the model into out/train/
 python3 train.py --summary    # the network's sizes, parameters, receptive fields and memory
 python3 train.py --resume     # goes on with a run that was interrupted
+python3 train.py --layers layers    # with layers.py alone, in plain NumPy
 """
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support import data, files, tables
+from support.framework import load_layers, set_threads
 from support.gallery import Gallery
 
 import numpy as np
 
-import layers
 import nn
 import runs
 
@@ -28,11 +29,17 @@ class Config(runs.CommonConfig):
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
+    layers: str = runs.option(
+        "fast_layers", "module with the layers; layers: plain NumPy, what fast_layers speeds up"
+    )
     summary: bool = runs.option(False, "print the network's table and stop")
 
 
-def build_net(batch_size, rng, dtype=np.float32):
-    """The lab's network for images of 28x28, a list of layers; rng gives the initial weights."""
+def build_net(layers, batch_size, rng, dtype=np.float32):
+    """The lab's network for images of 28x28, a list of layers; rng gives the initial weights.
+
+    layers: the module with the classes, fast_layers or layers.
+    """
     images = np.zeros((batch_size, 1, 28, 28), dtype)
     net = [layers.Convolution(images, 16, 5, "conv1", rng=rng)]
     net += [layers.MaxPooling(net[-1], "pool1")]
@@ -49,26 +56,25 @@ def build_net(batch_size, rng, dtype=np.float32):
 
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
-    start(config.threads, mnist)
-    net = build_net(config.batch_size, np.random.default_rng(config.seed))
+    layers = start(config, mnist)
+    net = build_net(layers, config.batch_size, np.random.default_rng(config.seed))
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = Path(config.save_dir) / "train"
-    done = train_in_folder(folder, asdict(config), mnist, net, loss, config.resume)
+    done = train_in_folder(layers, folder, asdict(config), mnist, net, loss, config.resume)
     mnist.announce()
     print(f"everything is in {folder}")
     return done.results
 
 
-def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
+def train_in_folder(layers, folder, options, mnist, net, loss, resume, on_epoch=None):
     """Train net, test it once, and leave all of a run's files in folder; returns the runs.Run.
 
     options: a mapping with the fields of Config. on_epoch: called with the row of each epoch, and
     may add to it.
     """
-    instruction_set = layers.kernels.get_instruction_set()
     facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
-    facts["threads"] = layers.get_num_threads()
-    this = runs.Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
+    facts |= set_threads(layers, options["threads"])
+    this = runs.Run.start(folder, options, resume, **facts)
     rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
     tables.write_table(folder / "network.csv", list(rows[0]), rows)
     num_classes = len(mnist.class_names)
@@ -78,7 +84,6 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
         "batch_size": options["batch_size"],
         "seed": options["seed"],
         "save_dir": folder,
-        "add_scaled": layers.kernels.add_scaled,
         "lr_policy": {
             epoch: {"lr": options["lr_scale"] * entry["lr"]} for epoch, entry in LR_POLICY.items()
         },
@@ -102,6 +107,7 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
             this,
             lambda epoch, step: gallery.after_step(epoch, step, num_steps),
             after_epoch,
+            getattr(layers, "sgd_update_params", nn.sgd_update_params),
         )
         if not this.is_finished:
             with this.stoppable():
@@ -120,20 +126,22 @@ def first_filters(net):
     return conv.weights.reshape(conv.weights.shape[0], -1, k, k).copy()
 
 
-def start(threads, mnist):
-    """Set and print what the whole run depends on."""
-    layers.set_num_threads(threads)
-    threads = layers.get_num_threads()  # one where the extension was built without OpenMP
-    print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
+def start(config, mnist):
+    """Print what the whole run depends on; returns the module with the layers."""
+    layers = load_layers(config.layers)
+    uses = set_threads(layers, config.threads)
+    name, threads, instruction_set = layers.__name__, uses["threads"], uses["instruction_set"]
+    print(f"{name}.py, {threads} thread(s), instruction set {instruction_set}")
     mnist.introduce()
+    return layers
 
 
 def main(argv=None):
     config = runs.parse(Config, argv, __doc__, "train")
     with runs.one_line_errors(data.DataError):
         if config.summary:
-            rng = np.random.default_rng(config.seed)
-            print(nn.summary(build_net(config.batch_size, rng), config.batch_size))
+            layers, rng = load_layers(config.layers), np.random.default_rng(config.seed)
+            print(nn.summary(build_net(layers, config.batch_size, rng), config.batch_size))
         else:
             run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 

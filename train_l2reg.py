@@ -13,7 +13,6 @@ from support import comparisons, data, tables
 
 import numpy as np
 
-import layers
 import runs
 import train
 
@@ -44,7 +43,7 @@ class Config(train.Config):
             raise runs.RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
 
 
-def regularized_loss(net, weight_decay):
+def regularized_loss(layers, net, weight_decay):
     """Cross-entropy plus the L2 losses of the layers in REGULARIZED."""
     regularizers = [
         layers.L2Regularizer(layer.weights, weight_decay, f"{layer.name}_l2reg")
@@ -56,10 +55,10 @@ def regularized_loss(net, weight_decay):
 
 def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
-    train.start(config.threads, mnist)
+    layers = train.start(config, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
     runs.claim(folder, asdict(config), config.resume, free=("weight_decay",))
-    columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
+    columns = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
     comparisons.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
     tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
@@ -73,11 +72,11 @@ def run(config, mnist):
     return rows
 
 
-def train_one(config, mnist, folder, weight_decay):
+def train_one(layers, config, mnist, folder, weight_decay):
     """Train with one weight decay; what the comparison shows of it."""
     print(f"\nλ = {weight_decay:g}")
-    net = train.build_net(config.batch_size, np.random.default_rng(config.seed))
-    loss = regularized_loss(net, weight_decay)
+    net = train.build_net(layers, config.batch_size, np.random.default_rng(config.seed))
+    loss = regularized_loss(layers, net, weight_decay)
     before = train.first_filters(net)
 
     def split_loss(row):
@@ -85,6 +84,7 @@ def train_one(config, mnist, folder, weight_decay):
         row["data_loss"] = row["valid_loss"] - row["l2_loss"]
 
     this = train.train_in_folder(
+        layers,
         folder / f"lambda_{weight_decay:g}",
         {**asdict(config), "weight_decay": weight_decay},
         mnist,

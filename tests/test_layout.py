@@ -17,36 +17,36 @@ SUPPORT = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in ROOT.glob("support/**/[!_]*.py")
 )
-EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
-FRAMEWORK = {"layers", "nn", *EXTENSIONS}
+KERNELS = sorted(f"kernels.{path.stem}" for path in ROOT.glob("kernels/*.pyx"))
+EXTENSIONS = ["im2col_cython", *KERNELS]
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
 
 ALLOWED = {
-    "layers": {*EXTENSIONS, "support"},
-    "runs": {"support"},
-    "nn": {"runs", "support"},
-    "check_grads": {"layers", "nn", "runs", "support"},
-    "train": {"layers", "nn", "runs", "support"},
-    "train_l2reg": {"layers", "runs", "support", "train"},
-    "report": {"runs", "support"},
-    "setup_cython": {"support"},
+    "layers": {"im2col_cython"},
+    "fast_layers": {"kernels", "layers"},
+    "runs": set(),
+    "nn": {"runs"},
+    "check_grads": {"nn", "runs"},
+    "train": {"nn", "runs"},
+    "train_l2reg": {"runs", "train"},
+    "report": {"runs"},
+    "setup_cython": set(),
     "ranks": {"runs"},
-    "torch_training": {"ranks", "runs", "support"},
+    "torch_training": {"ranks", "runs"},
     "muon": set(),
     "hard_images": {"ranks"},
     "strong_model": {"hard_images", "muon", "runs", "torch_training"},
-    "pytorch_mnist": {"runs", "support", "torch_training"},
-    "distillation": {"runs", "strong_model", "support", "torch_training"},
+    "pytorch_mnist": {"runs", "torch_training"},
+    "distillation": {"runs", "strong_model", "torch_training"},
     "pytorch_cifar": {
         "distillation",
         "hard_images",
         "ranks",
         "runs",
         "strong_model",
-        "support",
         "torch_training",
     },
-    "hinge_bonus": {"pytorch_cifar", "runs", "support", "torch_training"},
+    "hinge_bonus": {"pytorch_cifar", "runs", "torch_training"},
 }
 
 
@@ -64,13 +64,13 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, *EXTENSIONS, "support"}
+    ours = imports(module) & {*MODULES, "im2col_cython", "kernels"}
     assert ours <= ALLOWED[module]
 
 
 @pytest.mark.parametrize("module", SUPPORT)
 def test_support_knows_nothing_of_the_lesson(module):
-    assert imports(module) & {*MODULES, *EXTENSIONS} <= {"runs"}
+    assert imports(module) & {*MODULES, "im2col_cython", "kernels"} <= {"runs"}
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
 
 
@@ -125,9 +125,9 @@ def test_a_script_has_its_parts(module):
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_cython_knows_every_directive(extension):
     """Cython accepts a misspelt directive in silence."""
-    directives = re.findall(
-        r"^# cython: (.*)$", (ROOT / f"{extension}.pyx").read_text(encoding="utf-8"), re.M
-    )
+    source = (ROOT / f"{extension.replace('.', '/')}.pyx").read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 300
+    directives = re.findall(r"^# cython: (.*)$", source, re.M)
     names = [pair.partition("=")[0].strip() for line in directives for pair in line.split(",")]
     assert names
     assert set(names) <= set(Options.get_directive_defaults())

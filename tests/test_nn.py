@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import layers
+import fast_layers as layers
 import nn
 import runs
 import train
@@ -59,8 +59,7 @@ def test_sgd_with_the_kernel_equals_sgd_without(rng, dtype):
     grads = [rng.standard_normal(param.shape).astype(dtype) for param in params]
     expected = [param - 0.1 * grad for param, grad in zip(params, grads, strict=True)]
     pairs = [[param, grad] for param, grad in zip(params, grads, strict=True)]
-    config = {"lr": 0.1, "add_scaled": layers.kernels.add_scaled}
-    nn.sgd_update_params([[*pairs, "fc"]], config)
+    layers.sgd_update_params([[*pairs, "fc"]], {"lr": 0.1})
     for param, wanted in zip(params, expected, strict=True):
         assert param.dtype == dtype
         np.testing.assert_allclose(param, wanted, rtol=1e-6)
@@ -187,10 +186,10 @@ def test_a_hundred_steps_equal_torch(rng, digits, weight_decay, dtype, lr, toler
     """In float32 at the rate 0.1 rounding decides near-ties of max pooling, and PyTorch in float32
     drifts as far from PyTorch in float64 as from us; hence the smaller rate there."""
     torch = pytest.importorskip("torch")
-    net = train.build_net(50, rng, dtype)
+    net = train.build_net(layers, 50, rng, dtype)
     twin = torch_twin(net, torch)
     if weight_decay:
-        loss = train_l2reg.regularized_loss(net, weight_decay)
+        loss = train_l2reg.regularized_loss(layers, net, weight_decay)
     else:
         loss = layers.SoftmaxCrossEntropyWithLogits()
     optimizer = torch.optim.SGD(twin.parameters(), lr=lr)
@@ -221,7 +220,7 @@ def test_a_hundred_steps_equal_torch(rng, digits, weight_decay, dtype, lr, toler
 
 
 def test_summary_of_the_labs_network(rng):
-    rows = {row.name: row for row in nn.summary_rows(train.build_net(50, rng), 50)}
+    rows = {row.name: row for row in nn.summary_rows(train.build_net(layers, 50, rng), 50)}
     assert sum(row.num_params for row in rows.values()) == 821_706
     assert rows["conv2"].receptive_field == 14
     assert rows["conv2"].output == (32, 14, 14)
@@ -233,7 +232,9 @@ def test_summary_of_the_labs_network(rng):
 def test_summary_counts_what_the_layers_really_keep(rng):
     """Against the arrays' own sizes: inputs of conv and fc in float32, a byte for the others."""
     batch = 20
-    rows = {row.name: row.kept_bytes for row in nn.summary_rows(train.build_net(5, rng), batch)}
+    rows = {
+        row.name: row.kept_bytes for row in nn.summary_rows(train.build_net(layers, 5, rng), batch)
+    }
     assert rows == {
         "conv1": batch * 28 * 28 * 4,
         "pool1": batch * 16 * 14 * 14,
@@ -246,7 +247,7 @@ def test_summary_counts_what_the_layers_really_keep(rng):
         "relu3": batch * 512,
         "logits": batch * 512 * 4,
     }
-    text = nn.summary(train.build_net(5, rng), batch)
+    text = nn.summary(train.build_net(layers, 5, rng), batch)
     assert f"{sum(rows.values()):,}" in text
     assert "821,706" in text
 
