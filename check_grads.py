@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import support  # says in one line what is missing
+from support.errors import one_line_errors
+from support.files import write_json, write_table
+from support.options import folder_option, parse
 
 import numpy as np
 
 import layers
 import nn
-import runs
 
 STEP = 1e-5  # h
 TOLERANCE = 1e-5  # largest relative error that passes, the lab's own
@@ -34,7 +36,7 @@ LAB_STEPS = 8 * 1_100  # of its training: 8 epochs of 55,000 images, 50 at a tim
 
 @dataclass(kw_only=True)
 class Config:
-    save_dir: str = runs.folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
+    save_dir: str = folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
 
 
 class Result(NamedTuple):
@@ -204,7 +206,7 @@ def check_network(rng):
 
 def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
-    folder = Path(runs.parse(Config, argv, __doc__).save_dir) / "check_grads"
+    folder = Path(parse(Config, argv, __doc__).save_dir) / "check_grads"
     rng = np.random.default_rng(0)
     results = []
     for name, layer, x in layer_cases(rng):
@@ -224,15 +226,15 @@ def main(argv=None):
         )
     print(f"{len(results) - len(failures)} of {len(results)} below {TOLERANCE:g}")
     rows = [{**result._asdict(), "passed": result not in failures} for result in results]
-    with runs.one_line_errors():
+    with one_line_errors():
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
+        write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
         cost = {
             "num_params": count,
             "analytic_seconds": analytic_seconds,
             "numeric_seconds": numeric_seconds,
         }
-        runs.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
+        write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
 
     ratio = numeric_seconds / analytic_seconds
     lab_ratio = ratio / count * LAB_PARAMETERS

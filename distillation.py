@@ -21,10 +21,11 @@ import json
 import pickle
 from pathlib import Path
 
+from support.errors import RunError
+
 import torch
 from torch.nn import functional
 
-import runs
 import strong_model
 import torch_training
 
@@ -36,28 +37,26 @@ def load(config, folder, train_x, device):
     """The teacher that config asks for, from its run's folder; None if there is to be none.
 
     folder: that of the student's run.
-    Raises: runs.RunError if there is no trained run of --model strong, or if it has seen the
+    Raises: RunError if there is no trained run of --model strong, or if it has seen the
     validation images and the student must not.
     """
     if not config.teacher:
         return None
     path = Path(config.teacher)
     if path.resolve() == Path(folder).resolve():
-        raise runs.RunError(
-            f"--teacher: {path} is this run's own folder; choose another --save-dir"
-        )
+        raise RunError(f"--teacher: {path} is this run's own folder; choose another --save-dir")
     try:
         options = json.loads((path / "config.json").read_text(encoding="utf-8"))
         state = torch.load(path / "model.pt", map_location=device, weights_only=True)
         if options["model"] != "strong":
-            raise runs.RunError("it is not a run of --model strong")
+            raise RunError("it is not a run of --model strong")
         of_teacher = strong_model.Config(**options)
         teacher = strong_model.Recipe(of_teacher, train_x, device).model
         teacher.load_state_dict(state)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, pickle.PickleError) as error:
-        raise runs.RunError(f"--teacher: {path} cannot be used: {error}") from error
+        raise RunError(f"--teacher: {path} cannot be used: {error}") from error
     if of_teacher.all_images and not config.all_images:
-        raise runs.RunError(f"--teacher: {path} has seen the validation images; add --all-images")
+        raise RunError(f"--teacher: {path} has seen the validation images; add --all-images")
     return teacher
 
 

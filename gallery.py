@@ -2,9 +2,11 @@
 
 import time
 
+from support.files import write_table
+from support.run import Run
+
 import metrics
 import plots
-import runs
 
 FILTER_STEPS = 200  # between two pictures of the filters
 CURVES_SECONDS = 5  # between two pictures of the curves at least
@@ -15,7 +17,7 @@ NUM_EXAMPLES = 3  # of each cell of the confusion matrix
 class Gallery:
     """The pictures and tables of one run, in its folder.
 
-    run: the runs.Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
+    run: the Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
     the first layer's filters, (F, C, k, k).
     """
 
@@ -65,10 +67,10 @@ class Gallery:
             {"true": name, **dict(zip(names, counts, strict=True))}
             for name, counts in zip(names, confusion.tolist(), strict=True)
         ]
-        runs.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
+        write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
         plots.draw_confusion_matrix(folder / "confusion_matrix.png", confusion, names, note)
         worst = metrics.worst_mistakes(logits, dataset.test_y, names, NUM_WORST, losses)
-        runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
+        write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
         images = dataset.pixels(dataset.test_x[[mistake["index"] for mistake in worst]])
         if worst:
             plots.draw_tiles(folder / "worst_20_images.png", images[None])

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import support  # says in one line what is missing
+from support.errors import Diverged, Interrupted
 from support.parameters import Parameters
+from support.run import Run
 
 import numpy as np
 
 import metrics
-import runs
 
 
 def forward_pass(net, inputs):
@@ -66,18 +67,18 @@ def train(
     config: a mapping with max_epochs, batch_size, save_dir and lr_policy ({epoch: {'lr': value}},
     each valid from its epoch on); optional seed (default 0) and add_scaled, see
     sgd_update_params. The order of the images depends on the seed and the epoch alone.
-    run: a runs.Run that takes history and checkpoints, by default a new one in save_dir.
+    run: a Run that takes history and checkpoints, by default a new one in save_dir.
     on_step: called as on_step(epoch, step) after each step; both count from 1. on_epoch: called as
     on_epoch(row) with the row of the history that is about to be recorded, and may add to it.
     In the history, training loss and accuracy are means over the batches as they were trained on;
     the losses include the regularizers.
-    Raises: ValueError for options, images or labels that do not fit; runs.Diverged;
-    runs.Interrupted after a signal.
+    Raises: ValueError for options, images or labels that do not fit; Diverged;
+    Interrupted after a signal.
     """
     _check_config(config, train_x, train_y, run)
     _check_images("validation", valid_x, valid_y)
     batch_size, seed = config["batch_size"], config.get("seed", 0)
-    run = run or runs.Run.start(config["save_dir"])
+    run = run or Run.start(config["save_dir"])
     params = Parameters(net, loss)
     run.restore_arrays(params)
     with run.recording():

@@ -14,6 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support import data
+from support.errors import one_line_errors
+from support.facts import run_facts
+from support.options import one_option, option, other_default, parse
+from support.run import Run
 
 import numpy as np
 import torch
@@ -24,7 +28,6 @@ import distillation
 import hard_images
 import metrics
 import ranks
-import runs
 import strong_model
 import torch_training
 from gallery import Gallery
@@ -42,26 +45,22 @@ VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
 @dataclass(kw_only=True)
 class Config(torch_training.CifarConfig):
     model: str = torch_training.model_option("lab")
-    epochs: int = runs.option(12, "passes over the training images", minimum=1, maximum=100_000)
-    batch_size: int = runs.option(64, "images in a step", minimum=1, maximum=60_000)
-    lr: float = runs.option(
-        0.02, "largest learning rate, before --lr-scale", minimum=0, maximum=100
-    )
-    schedule: str = runs.option(
+    epochs: int = option(12, "passes over the training images", minimum=1, maximum=100_000)
+    batch_size: int = option(64, "images in a step", minimum=1, maximum=60_000)
+    lr: float = option(0.02, "largest learning rate, before --lr-scale", minimum=0, maximum=100)
+    schedule: str = option(
         "linear",
         "of the learning rate, after a warm-up: linear or cosine down to 0; steps: by 10, twice",
         choices=("linear", "cosine", "steps", "constant"),
     )
-    momentum: float = runs.option(0.9, "of SGD, Nesterov's", minimum=0, maximum=1)
-    weight_decay: float = runs.option(
-        2e-3, "λ, for the weights of all layers", minimum=0, maximum=1000
-    )
-    jitter: bool = runs.option(
+    momentum: float = option(0.9, "of SGD, Nesterov's", minimum=0, maximum=1)
+    weight_decay: float = option(2e-3, "λ, for the weights of all layers", minimum=0, maximum=1000)
+    jitter: bool = option(
         True,
         f"mirror half of the images, and shift all by up to {SHIFT} pixels, "
         f"from {LONG_RUN} epochs on without a teacher by up to {LONG_SHIFT}",
     )
-    batch_norm: bool = runs.option(
+    batch_norm: bool = option(
         False, "train with batch normalization, which is folded into the weights at the end"
     )
 
@@ -70,10 +69,10 @@ class Config(torch_training.CifarConfig):
 class TaughtConfig(Config):
     """The defaults with a teacher: it guards from learning by heart, so a long training pays."""
 
-    epochs: int = runs.other_default(Config, "epochs", 200)
-    weight_decay: float = runs.other_default(Config, "weight_decay", 1e-3)
-    batch_norm: bool = runs.other_default(Config, "batch_norm", True)
-    all_images: bool = runs.other_default(Config, "all_images", True)
+    epochs: int = other_default(Config, "epochs", 200)
+    weight_decay: float = other_default(Config, "weight_decay", 1e-3)
+    batch_norm: bool = other_default(Config, "batch_norm", True)
+    all_images: bool = other_default(Config, "all_images", True)
 
 
 class ConvolutionalModel(nn.Module):
@@ -245,9 +244,9 @@ RECIPES = {"lab": Recipe, "strong": strong_model.Recipe}
 
 def config_class(argv):
     """The options, with their defaults, of a command line (None: sys.argv)."""
-    if runs.one_option(argv, "model", "lab", "pytorch_cifar") == "strong":
+    if one_option(argv, "model", "lab", "pytorch_cifar") == "strong":
         return strong_model.config_class(argv)
-    return TaughtConfig if runs.one_option(argv, "teacher", "", "pytorch_cifar") else Config
+    return TaughtConfig if one_option(argv, "teacher", "", "pytorch_cifar") else Config
 
 
 def run(config, cifar):
@@ -272,11 +271,11 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     recipe = RECIPES[config.model](config, cifar.train_x, device)
     model = recipe.model
     teacher = distillation.load(config, folder, cifar.train_x, device)
-    facts = runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
+    facts = run_facts(asdict(config), cifar, str(device), "numpy", "torch")
     facts["multiplied_in"] = "bfloat16" if recipe.bfloat16 else "float32"
     facts["processes"] = ranks.size()
     options = asdict(config)  # the schedule depends on how many epochs there are
-    this = runs.Run.start(folder, options, config.resume, fixed=("epochs",), **facts)
+    this = Run.start(folder, options, config.resume, fixed=("epochs",), **facts)
     train_x, train_y = torch_training.on_device(cifar.train_x, cifar.train_y, device)
     seen = train_x[: recipe.num_evaluated], train_y[: recipe.num_evaluated]
     valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
@@ -362,8 +361,8 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
 
 
 def main(argv=None):
-    config = runs.parse(config_class(argv), argv, __doc__, "pytorch_cifar")
-    with runs.one_line_errors(data.DataError):
+    config = parse(config_class(argv), argv, __doc__, "pytorch_cifar")
+    with one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 
 

@@ -14,6 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support import data
+from support.errors import one_line_errors
+from support.facts import differences, run_facts
+from support.files import write_table
+from support.options import option, parse
+from support.run import Run
 
 import numpy as np
 import torch
@@ -21,7 +26,6 @@ from torch import nn
 from torch.nn import functional
 
 import plots
-import runs
 import torch_training
 from gallery import Gallery
 
@@ -32,12 +36,12 @@ COMPARED = ("train_loss", "train_acc", "valid_loss", "valid_acc")
 
 @dataclass(kw_only=True)
 class Config(torch_training.Config):
-    dataset: str = runs.option(
+    dataset: str = option(
         "auto",
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
-    weight_decay: float = runs.option(
+    weight_decay: float = option(
         1e-2, "λ: loss + λ/2 * sum of squared weights", minimum=0, maximum=1000
     )
 
@@ -77,8 +81,8 @@ def run(config, mnist):
     device = torch_training.prepare(config)
     mnist.introduce()
     folder = Path(config.save_dir) / "pytorch_mnist"
-    facts = runs.facts(asdict(config), mnist, str(device), "numpy", "torch")
-    this = runs.Run.start(folder, asdict(config), config.resume, **facts)
+    facts = run_facts(asdict(config), mnist, str(device), "numpy", "torch")
+    this = Run.start(folder, asdict(config), config.resume, **facts)
     model = ConvolutionalModel(np.random.default_rng(config.seed)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR_POLICY[1])
     train_x, train_y = torch_training.on_device(mnist.train_x, mnist.train_y, device)
@@ -146,7 +150,7 @@ def compare(config, folder, this, gallery, results, note):
     except (OSError, ValueError, KeyError) as error:
         print(f"no finished NumPy run with the same λ to compare with: {error}")
         return
-    if unlike := runs.unlike(known, {**this.results, **asdict(config)}):
+    if unlike := differences(known, {**this.results, **asdict(config)}):
         print(f"no comparison with the NumPy run, which is another one: {'; '.join(unlike)}")
         return
     columns = [
@@ -168,12 +172,12 @@ def compare(config, folder, this, gallery, results, note):
         cells = "".join(f"{other[key]:19.5f}{row[key]:10.5f}" for key in COMPARED)
         print(f"{row['epoch']:5d}{cells}")
     print(f"test accuracy: NumPy {test_acc:.2%}, PyTorch {results['test_acc']:.2%}")
-    runs.write_table(folder / "comparison.csv", list(rows[0]), rows)
+    write_table(folder / "comparison.csv", list(rows[0]), rows)
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__, "pytorch_mnist")
-    with runs.one_line_errors(data.DataError):
+    config = parse(Config, argv, __doc__, "pytorch_mnist")
+    with one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 
 

@@ -17,11 +17,12 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.errors import RunError
+from support.run import Run
+
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
-
-import runs
 
 
 def are_wanted():
@@ -32,18 +33,16 @@ def are_wanted():
 def join(device):
     """Meet the other ranks, where torchrun started this process; the device for this rank.
 
-    Raises: runs.RunError if the ranks cannot have a device each.
+    Raises: RunError if the ranks cannot have a device each.
     """
     if not are_wanted() or distributed.is_initialized():
         return device
     if device.type == "mps" or (device.type == "cuda" and not distributed.is_nccl_available()):
-        raise runs.RunError(f"processes cannot share a training on {device.type}; --device cpu can")
+        raise RunError(f"processes cannot share a training on {device.type}; --device cpu can")
     if device.type == "cuda":
         number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= there:
-            raise runs.RunError(
-                f"expected a GPU for each process, got {there}; --device cpu can do"
-            )
+            raise RunError(f"expected a GPU for each process, got {there}; --device cpu can do")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -131,7 +130,7 @@ def in_parts(function, parts):
 def one_run(folder):
     """A folder for the run on this rank: the given one on rank 0, else one that is thrown away.
 
-    Raises: runs.RunError when another rank is lost.
+    Raises: RunError when another rank is lost.
     """
     if size() == 1:
         yield folder
@@ -142,7 +141,7 @@ def one_run(folder):
     except RuntimeError as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
-        raise runs.RunError(
+        raise RunError(
             "another process of this run was lost; the same command with --resume goes on from the "
             f"last checkpoint ({' '.join(str(error).split())[:100]})"
         ) from error
@@ -152,7 +151,7 @@ def one_run(folder):
 def follow(run, **parts):
     """Begin on every rank where rank 0 begins, and stop on all when one gets a signal.
 
-    run: a runs.Run; parts: what its checkpoints hold, by name.
+    run: a Run; parts: what its checkpoints hold, by name.
     """
     if size() == 1:
         return

@@ -24,13 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import support  # says in one line what is missing
+from support.errors import one_line_errors
+from support.facts import differences
+from support.files import write_whole
+from support.locks import is_in_use
+from support.options import folder_option, option, parse
+from support.run import HISTORY_COLUMNS
+from support.start import ROOT
 
 import jinja2
 import numpy as np
 
 import metrics
 import plots
-import runs
 
 STATES = ("running", "interrupted", "diverged", "finished")  # that results.json may hold
 MAX_FRAMES = 60  # pictures of the filters in one slider, evenly chosen
@@ -59,10 +65,10 @@ DEMO_OPTIONS = {
 
 @dataclass(kw_only=True)
 class Config:
-    save_dir: str = runs.folder_option("SAVE_DIR", "out", "folder of the runs")
-    watch: bool = runs.option(False, "rewrite the page whenever a run gets on, until Ctrl-C")
-    run_missing: bool = runs.option(False, "run what has not been run, with its defaults")
-    demo: bool = runs.option(
+    save_dir: str = folder_option("SAVE_DIR", "out", "folder of the runs")
+    watch: bool = option(False, "rewrite the page whenever a run gets on, until Ctrl-C")
+    run_missing: bool = option(False, "run what has not been run, with its defaults")
+    demo: bool = option(
         False, "run everything on small generated data, into demo/ in the save folder"
     )
 
@@ -89,7 +95,7 @@ class Record:
         if record.exists:
             record.results = record.json("results.json")
             record.config = record.json("config.json")
-            record.history = record.numbers("history.csv", runs.HISTORY_COLUMNS)
+            record.history = record.numbers("history.csv", HISTORY_COLUMNS)
         return record
 
     @property
@@ -102,7 +108,7 @@ class Record:
         if not self.exists:
             return "missing"
         state = self.results.get("status")
-        if state == "running" and not runs.is_in_use(self.folder):
+        if state == "running" and not is_in_use(self.folder):
             return "killed"
         return state if state in STATES else "damaged"
 
@@ -302,7 +308,7 @@ def task_3(save_dir):
         "weight_decay": weight_decay,
         "rows": rows,
         "tested": [run.test_acc for run in pair] if None not in [r.test_acc for r in pair] else [],
-        "unlike": runs.unlike(*({**run.results, **run.config} for run in pair)),
+        "unlike": differences(*({**run.results, **run.config} for run in pair)),
         "charts": charts + difference_charts(*histories),
         "frames": [run.frames() for run in pair],
     }
@@ -509,7 +515,7 @@ def write_page(save_dir, live=False):
     live: the open page follows by itself.
     """
     tasks = {f.__name__: f(save_dir) for f in (task_1, task_2, task_3, task_4, bonus)}
-    loader = jinja2.FileSystemLoader(runs.HERE)
+    loader = jinja2.FileSystemLoader(ROOT)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -524,7 +530,7 @@ def write_page(save_dir, live=False):
     )
     save_dir.mkdir(parents=True, exist_ok=True)
     path = save_dir / "report.html"
-    runs.write_whole(path, page.lstrip())
+    write_whole(path, page.lstrip())
     return path
 
 
@@ -605,7 +611,7 @@ def run_missing(save_dir, options):
         if is_done(save_dir / script, mark):
             print(f"{title}: is there", flush=True)
             continue
-        command = [sys.executable, runs.HERE / f"{script}.py", "--save-dir", save_dir]
+        command = [sys.executable, ROOT / f"{script}.py", "--save-dir", save_dir]
         command += options.get(script, [])
         command += ["--resume"] if script != "check_grads" else []
         print(f"{title}: runs ...", end="", flush=True)
@@ -645,8 +651,8 @@ def is_done(folder, mark):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
-    with runs.one_line_errors():
+    config = parse(Config, argv, __doc__)
+    with one_line_errors():
         sys.exit(run(config))
 
 

@@ -21,13 +21,14 @@ turns and the smoothed labels are those of Jordan, 94% on CIFAR-10 in 3.29 Secon
 from dataclasses import dataclass
 from itertools import pairwise
 
+from support.options import one_option, option, other_default
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 import hard_images
-import runs
 import torch_training
 from muon import Muon
 
@@ -51,54 +52,54 @@ VIEW_SHIFTS = {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25}
 @dataclass(kw_only=True)
 class Config(torch_training.CifarConfig):
     model: str = torch_training.model_option("strong")
-    epochs: int = runs.option(9, "passes over the training images", minimum=1, maximum=100_000)
-    batch_size: int = runs.option(500, "images in a step", minimum=1, maximum=60_000)
-    lr: float = runs.option(
+    epochs: int = option(9, "passes over the training images", minimum=1, maximum=100_000)
+    batch_size: int = option(500, "images in a step", minimum=1, maximum=60_000)
+    lr: float = option(
         0.12, "largest learning rate of the filters, for Muon", minimum=0, maximum=100
     )
-    size: str = runs.option(
+    size: str = option(
         "medium",
         "of the network; small: 55 %% of the arithmetic; large: for a GPU, other defaults",
         choices=tuple(SIZES),
     )
-    skip: float = runs.option(
+    skip: float = option(
         1 / 3,
         "share of the images, the easiest ones, that an epoch leaves out after the first quarter",
         minimum=0,
         maximum=0.5,
     )
-    whiten: bool = runs.option(True, "begin with filters that make the pixels uncorrelated")
-    muon: bool = runs.option(True, "move the filters by Muon; else by SGD")
-    mirror: bool = runs.option(True, "mirror each image every other time")
-    shift: int = runs.option(
+    whiten: bool = option(True, "begin with filters that make the pixels uncorrelated")
+    muon: bool = option(True, "move the filters by Muon; else by SGD")
+    mirror: bool = option(True, "mirror each image every other time")
+    shift: int = option(
         2, "pixels that images are shifted by at most; 0: none", minimum=0, maximum=31
     )
-    cutout: int = runs.option(
+    cutout: int = option(
         0, "side of a square that is cut out of images; 0: none", minimum=0, maximum=63
     )
-    label_smoothing: float = runs.option(
+    label_smoothing: float = option(
         0.2, "share of the label that all classes get alike", minimum=0, maximum=1
     )
-    upsample: bool = runs.option(False, f"enlarge the images to {UPSAMPLED} x {UPSAMPLED} pixels")
-    channels_last: bool = runs.option(True, "keep the channels of a pixel together in memory")
+    upsample: bool = option(False, f"enlarge the images to {UPSAMPLED} x {UPSAMPLED} pixels")
+    channels_last: bool = option(True, "keep the channels of a pixel together in memory")
 
 
 @dataclass(kw_only=True)
 class LargeConfig(Config):
     """The defaults of the large network, which knows its images by heart sooner."""
 
-    size: str = runs.other_default(Config, "size", "large")
-    epochs: int = runs.other_default(Config, "epochs", 36)
-    batch_size: int = runs.other_default(Config, "batch_size", 1000)
-    skip: float = runs.other_default(Config, "skip", 0.0)
-    shift: int = runs.other_default(Config, "shift", 4)
-    cutout: int = runs.other_default(Config, "cutout", 12)
-    all_images: bool = runs.other_default(Config, "all_images", True)
+    size: str = other_default(Config, "size", "large")
+    epochs: int = other_default(Config, "epochs", 36)
+    batch_size: int = other_default(Config, "batch_size", 1000)
+    skip: float = other_default(Config, "skip", 0.0)
+    shift: int = other_default(Config, "shift", 4)
+    cutout: int = other_default(Config, "cutout", 12)
+    all_images: bool = other_default(Config, "all_images", True)
 
 
 def config_class(argv):
     """The options, with their defaults, of a command line (None: sys.argv)."""
-    size = runs.one_option(argv, "size", "medium", "pytorch_cifar")
+    size = one_option(argv, "size", "medium", "pytorch_cifar")
     return LargeConfig if size == "large" else Config
 
 

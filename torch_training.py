@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from support.errors import RunError
+from support.files import write_whole
+from support.options import CommonConfig, option
+from support.run import Run
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,59 +21,58 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import metrics
 import ranks
-import runs
 
 EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
 AVERAGE_DECAY = 0.99  # of the moving average of the weights, a step
 
 
 @dataclass(kw_only=True)
-class Config(runs.CommonConfig):
-    device: str = runs.option(
+class Config(CommonConfig):
+    device: str = option(
         "auto", "auto: CUDA, else MPS, else the CPU", choices=("auto", "cpu", "cuda", "mps")
     )
-    tensorboard: bool = runs.option(False, "log for TensorBoard, too, into tensorboard/")
+    tensorboard: bool = option(False, "log for TensorBoard, too, into tensorboard/")
 
 
 def model_option(default):
     """The option that chooses between the networks of pytorch_cifar.py."""
     text = "lab: the lab's network; strong: a stronger one, with options of its own"
-    return runs.option(default, text, choices=("lab", "strong"))
+    return option(default, text, choices=("lab", "strong"))
 
 
 @dataclass(kw_only=True)
 class CifarConfig(Config):
     """What the networks for CIFAR-10 share."""
 
-    dataset: str = runs.option(
+    dataset: str = option(
         "auto",
         "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
         choices=("auto", "cifar10", "synthetic"),
     )
-    all_images: bool = runs.option(
+    all_images: bool = option(
         False, "train with the validation images, too, once all else is chosen by them"
     )
-    teacher: str = runs.option(
+    teacher: str = option(
         "",
         "folder of a run of --model strong, to learn from its network, too: distillation.py",
         is_folder=True,
     )
-    average: bool = runs.option(True, "test with a moving average of the weights")
-    views: bool = runs.option(True, "test with the mean over shifted and mirrored images")
-    bfloat16: bool = runs.option(True, "multiply in bfloat16, where the device is fast at it")
-    compile: bool = runs.option(False, "compile the network first; meant for long runs on a GPU")
+    average: bool = option(True, "test with a moving average of the weights")
+    views: bool = option(True, "test with the mean over shifted and mirrored images")
+    bfloat16: bool = option(True, "multiply in bfloat16, where the device is fast at it")
+    compile: bool = option(False, "compile the network first; meant for long runs on a GPU")
 
 
 def prepare(config, many=False):
     """Set and print what the whole run depends on; returns the device.
 
     many: whether the script can share its work with other processes, see ranks.
-    Raises: runs.RunError if a device or a package that was asked for is absent.
+    Raises: RunError if a device or a package that was asked for is absent.
     """
     if config.tensorboard and find_spec("tensorboard") is None:
-        raise runs.RunError("--tensorboard needs: python3 -m pip install tensorboard")
+        raise RunError("--tensorboard needs: python3 -m pip install tensorboard")
     if ranks.are_wanted() and not many:
-        raise runs.RunError("only pytorch_cifar.py runs on several devices; start without torchrun")
+        raise RunError("only pytorch_cifar.py runs on several devices; start without torchrun")
     device = ranks.join(pick_device(config.device))
     threads = max(1, config.threads // ranks.on_this_machine())
     torch.set_num_threads(threads)
@@ -89,7 +93,7 @@ def pick_device(name):
     if name == "auto":
         name = next(device for device, there in present.items() if there)
     elif not present[name]:
-        raise runs.RunError(f"--device {name}: this machine, or its PyTorch, has none")
+        raise RunError(f"--device {name}: this machine, or its PyTorch, has none")
     return torch.device(name)
 
 
@@ -232,7 +236,7 @@ def evaluate(
 
 
 class Log:
-    """TensorBoard's log of a runs.Run where it was asked for, else nothing.
+    """TensorBoard's log of a Run where it was asked for, else nothing.
 
     It begins with the run's next epoch: if that was logged before an interruption, it is purged.
     """
@@ -285,4 +289,4 @@ def save_model(path, model):
 
     buffer = io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, buffer)
-    runs.write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())

@@ -9,12 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support import data
+from support.errors import one_line_errors
+from support.facts import run_facts
+from support.files import write_arrays, write_table
+from support.options import CommonConfig, option, parse
+from support.run import Run
 
 import numpy as np
 
 import layers
 import nn
-import runs
 from gallery import Gallery
 
 # learning rate from the given epoch on
@@ -22,13 +26,13 @@ LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
 
 
 @dataclass(kw_only=True)
-class Config(runs.CommonConfig):
-    dataset: str = runs.option(
+class Config(CommonConfig):
+    dataset: str = option(
         "auto",
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
-    summary: bool = runs.option(False, "print the network's table and stop")
+    summary: bool = option(False, "print the network's table and stop")
 
 
 def build_net(batch_size, rng, dtype=np.float32):
@@ -60,17 +64,17 @@ def run(config, mnist):
 
 
 def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
-    """Train net, test it once, and leave all of a run's files in folder; returns the runs.Run.
+    """Train net, test it once, and leave all of a run's files in folder; returns the Run.
 
     options: a mapping with the fields of Config. on_epoch: called with the row of each epoch, and
     may add to it.
     """
     instruction_set = layers.kernels.get_instruction_set()
-    facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
+    facts = run_facts(options, mnist, "cpu", "numpy", "scipy", "cython")
     facts["threads"] = layers.get_num_threads()
-    this = runs.Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
+    this = Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
     rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
-    runs.write_table(folder / "network.csv", list(rows[0]), rows)
+    write_table(folder / "network.csv", list(rows[0]), rows)
     num_classes = len(mnist.class_names)
     num_steps = -(-len(mnist.train_x) // options["batch_size"])
     config = {
@@ -105,7 +109,7 @@ def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
         )
         if not this.is_finished:
             with this.stoppable():
-                runs.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
+                write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
                 logits = nn.predict(net, mnist.test_x, config["batch_size"])
                 test_loss = loss.forward(logits, data.one_hot(mnist.test_y, num_classes))
                 results = gallery.after_training(logits, float(test_loss))
@@ -129,8 +133,8 @@ def start(threads, mnist):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__, "train")
-    with runs.one_line_errors(data.DataError):
+    config = parse(Config, argv, __doc__, "train")
+    with one_line_errors(data.DataError):
         if config.summary:
             rng = np.random.default_rng(config.seed)
             print(nn.summary(build_net(config.batch_size, rng), config.batch_size))

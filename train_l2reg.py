@@ -10,12 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support import data
+from support.errors import RunError, one_line_errors
+from support.files import write_table
+from support.folders import claim
+from support.locks import unlock
+from support.options import option, parse
 
 import numpy as np
 
 import layers
 import plots
-import runs
 import train
 
 REGULARIZED = ("conv1", "conv2", "fc3")
@@ -31,7 +35,7 @@ COMPARISON_COLUMNS = [
 
 @dataclass(kw_only=True)
 class Config(train.Config):
-    weight_decay: list = runs.option(
+    weight_decay: list = option(
         lambda: [1e-3, 1e-2, 1e-1],
         "λ, one or more: loss + λ/2 * sum of squared weights",
         minimum=0,
@@ -42,7 +46,7 @@ class Config(train.Config):
         super().__post_init__()
         names = [f"{value:g}" for value in self.weight_decay]  # of the folders
         if len(set(names)) < len(names):
-            raise runs.RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
+            raise RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
 
 
 def regularized_loss(net, weight_decay):
@@ -59,12 +63,12 @@ def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
     train.start(config.threads, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
-    runs.claim(folder, asdict(config), config.resume, free=("weight_decay",))
+    claim(folder, asdict(config), config.resume, free=("weight_decay",))
     columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
     plots.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
-    runs.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
-    runs.unlock(folder)
+    write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
+    unlock(folder)
     print("\n      λ  test accuracy  data loss  L2 loss")
     for row in rows:
         print(
@@ -96,7 +100,7 @@ def train_one(config, mnist, folder, weight_decay):
         config.resume,
         split_loss,
     )
-    runs.write_table(this.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], this.history)
+    write_table(this.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], this.history)
     return {
         "weight_decay": weight_decay,
         "before": before,
@@ -107,8 +111,8 @@ def train_one(config, mnist, folder, weight_decay):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__, "train_l2reg")
-    with runs.one_line_errors(data.DataError):
+    config = parse(Config, argv, __doc__, "train_l2reg")
+    with one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 
 

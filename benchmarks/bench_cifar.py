@@ -8,7 +8,7 @@ in turn, and ours compiled. 5,000 images, no jitter.
 """
 
 import side_by_side
-from side_by_side import Contender, medians, np, runs
+from side_by_side import Contender, available_threads, medians, np
 
 NUM_IMAGES, BATCH = 5_000, 50
 ROUNDS = 3
@@ -111,7 +111,7 @@ class Named(Contender):
 
 def main():
     print(side_by_side.machine("numpy", "torch"))
-    threads = runs.available_threads()
+    threads = available_threads()
     everyone = [Named(name, contender, threads) for name in CONTENDERS]
     seconds = medians(everyone, (), ROUNDS)
     for one in everyone:

@@ -2,6 +2,9 @@ import json
 import shutil
 from pathlib import Path
 
+from support.errors import RunError
+from support.options import parse
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,6 @@ from torch.nn import functional
 
 import distillation
 import pytorch_cifar
-import runs
 import strong_model
 import torch_training
 
@@ -56,8 +58,8 @@ def test_an_equal_student_has_nothing_to_learn_from_its_teacher(rng):
 
 def test_there_is_a_teacher_only_if_asked_for(config, tiny_cifar):
     argv = ["--teacher", config.teacher]
-    assert runs.parse(pytorch_cifar.Config, argv, "words").teacher == config.teacher
-    untaught = runs.parse(pytorch_cifar.Config, [], "words")
+    assert parse(pytorch_cifar.Config, argv, "words").teacher == config.teacher
+    untaught = parse(pytorch_cifar.Config, [], "words")
     assert distillation.load(untaught, "elsewhere", tiny_cifar.train_x, CPU) is None
 
 
@@ -119,7 +121,7 @@ def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(
         (tmp_path / "pytorch_cifar", "choose another"),
     ):
         config.teacher = str(folder)
-        with pytest.raises(runs.RunError, match=message):
+        with pytest.raises(RunError, match=message):
             pytorch_cifar.run(config, tiny_cifar)
     assert not (tmp_path / "pytorch_cifar").exists()
     config.teacher, config.all_images = str(seen_all), True

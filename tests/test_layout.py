@@ -18,37 +18,35 @@ EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
 FRAMEWORK = {"layers", "nn", *EXTENSIONS}
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
 
+# beside support
 ALLOWED = {
     "layers": set(EXTENSIONS),
     "metrics": set(),
-    "runs": set(),
     "plots": set(),
-    "nn": {"metrics", "runs"},
-    "check_grads": {"layers", "nn", "runs"},
-    "gallery": {"metrics", "plots", "runs"},
-    "train": {"gallery", "layers", "nn", "runs", "support"},
-    "train_l2reg": {"layers", "plots", "runs", "support", "train"},
-    "report": {"metrics", "plots", "runs"},
+    "nn": {"metrics"},
+    "check_grads": {"layers", "nn"},
+    "gallery": {"metrics", "plots"},
+    "train": {"gallery", "layers", "nn"},
+    "train_l2reg": {"layers", "plots", "train"},
+    "report": {"metrics", "plots"},
     "setup_cython": set(),
-    "ranks": {"runs"},
-    "torch_training": {"metrics", "ranks", "runs"},
+    "ranks": set(),
+    "torch_training": {"metrics", "ranks"},
     "muon": set(),
     "hard_images": {"ranks"},
-    "strong_model": {"hard_images", "muon", "runs", "torch_training"},
-    "pytorch_mnist": {"gallery", "plots", "runs", "support", "torch_training"},
-    "distillation": {"runs", "strong_model", "torch_training"},
+    "strong_model": {"hard_images", "muon", "torch_training"},
+    "pytorch_mnist": {"gallery", "plots", "torch_training"},
+    "distillation": {"strong_model", "torch_training"},
     "pytorch_cifar": {
         "distillation",
         "gallery",
         "hard_images",
         "metrics",
         "ranks",
-        "runs",
         "strong_model",
-        "support",
         "torch_training",
     },
-    "hinge_bonus": {"plots", "pytorch_cifar", "runs", "support", "torch_training"},
+    "hinge_bonus": {"plots", "pytorch_cifar", "torch_training"},
 }
 
 
@@ -66,7 +64,7 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, *EXTENSIONS, "support"}
+    ours = imports(module) & {*MODULES, *EXTENSIONS}
     assert ours <= ALLOWED[module]
 
 

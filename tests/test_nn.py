@@ -1,12 +1,15 @@
 import csv
 from pathlib import Path
 
+from support.errors import Diverged, RunError
+from support.locks import unlock
+from support.run import HISTORY_COLUMNS, Run
+
 import numpy as np
 import pytest
 
 import layers
 import nn
-import runs
 import train
 import train_l2reg
 
@@ -84,7 +87,7 @@ def test_train_learns_and_writes_its_history(toy, tmp_path, rng, config_type, ca
     assert accuracy > 0.8  # of two classes
     with (tmp_path / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == runs.HISTORY_COLUMNS
+    assert list(rows[0]) == HISTORY_COLUMNS
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [float(row["lr"]) for row in rows] == [0.1, 0.1, 0.01, 0.01]
     assert float(rows[-1]["valid_loss"]) == mean_loss
@@ -133,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy, tmp_path, rng):
     x = x.copy()
     x[30] = np.nan
     loss = layers.SoftmaxCrossEntropyWithLogits()
-    with pytest.raises(runs.Diverged, match="loss is nan in epoch 1, step"):
+    with pytest.raises(Diverged, match="loss is nan in epoch 1, step"):
         nn.train(x, y, x, y, small_net(rng), loss, config_for(tmp_path))
     assert '"diverged"' in (tmp_path / "run" / "results.json").read_text()
 
@@ -360,13 +363,13 @@ def test_every_array_that_backward_params_names_is_resumed(toy, tmp_path, stop):
         return {f"on_{kind}": hook}
 
     def train(net, resume, **hooks):
-        run = runs.Run.start(folder, options, resume)
+        run = Run.start(folder, options, resume)
         nn.train(x, y, x, y, net, loss, config_for(tmp_path), run, **hooks)
 
     for resume, hooks in ((False, stop_at(*stop)), (True, stop_at("epoch", 1))):
         with pytest.raises(KeyboardInterrupt):
             train(minimal_net(), resume, **hooks)
-        runs.unlock(folder)
+        unlock(folder)
     train(net, True)
     for ours, theirs in zip(net[1:], whole[1:], strict=True):
         for array, expected in zip(
@@ -387,11 +390,11 @@ def test_a_checkpoint_of_another_network_is_refused_whatever_its_arrays_are_call
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = tmp_path / "run"
     nn.train(x, y, x, y, minimal_net(), loss, config_for(tmp_path, max_epochs=1))
-    runs.unlock(folder)
+    unlock(folder)
     net = minimal_net()
     del net[2].gamma
-    run = runs.Run.start(folder, {}, resume=True)
-    with pytest.raises(runs.RunError, match=r"another network: expected .*, got .*2\.scale\.gamma"):
+    run = Run.start(folder, {}, resume=True)
+    with pytest.raises(RunError, match=r"another network: expected .*, got .*2\.scale\.gamma"):
         nn.train(x, y, x, y, net, loss, config_for(tmp_path), run)
 
 

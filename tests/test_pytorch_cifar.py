@@ -6,13 +6,17 @@ import subprocess
 import sys
 import time
 
+from support.errors import Interrupted, RunError
+from support.locks import unlock
+from support.options import parse
+from support.run import Run
+
 import numpy as np
 import pytest
 import torch
 
 import plots
 import pytorch_cifar
-import runs
 import strong_model
 import torch_training
 from conftest import ROOT, run_files
@@ -290,14 +294,14 @@ def test_a_resumed_run_draws_the_same_random_numbers(
 
     def finish_and_stop(run, row):
         finish_epoch(run, row)
-        raise runs.Interrupted(15, "stopped")
+        raise Interrupted(15, "stopped")
 
     expected = train("whole")
-    finish_epoch = runs.Run.finish_epoch
-    with monkeypatch.context() as patch, pytest.raises(runs.Interrupted):
-        patch.setattr(runs.Run, "finish_epoch", finish_and_stop)
+    finish_epoch = Run.finish_epoch
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Run, "finish_epoch", finish_and_stop)
         train("stopped")
-    runs.unlock(tmp_path / "stopped" / "pytorch_cifar")
+    unlock(tmp_path / "stopped" / "pytorch_cifar")
     resumed = train("stopped", resume=True)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
     if config is pytorch_cifar.Config:  # whatever it was trained with, it is the lab's network
@@ -315,7 +319,7 @@ def test_a_device_that_is_absent_is_refused_in_one_line(script, tmp_path):
 
 def test_tensorboard_that_is_missing_is_said_before_anything_is_moved(monkeypatch):
     monkeypatch.setattr(torch_training, "find_spec", lambda name: None)
-    with pytest.raises(runs.RunError, match="--tensorboard needs: python3 -m pip install"):
+    with pytest.raises(RunError, match="--tensorboard needs: python3 -m pip install"):
         torch_training.prepare(pytorch_cifar.Config(tensorboard=True))
 
 
@@ -346,6 +350,6 @@ def test_all_images_trains_with_those_for_validation_too(tiny_cifar, tmp_path, m
 
 
 def test_tricks_can_be_switched_off():
-    config = runs.parse(pytorch_cifar.Config, ["--no-jitter", "--no-views"], "words")
+    config = parse(pytorch_cifar.Config, ["--no-jitter", "--no-views"], "words")
     assert (config.jitter, config.average, config.views) == (False, True, False)
-    assert runs.parse(pytorch_cifar.Config, ["--jitter"], "words").jitter
+    assert parse(pytorch_cifar.Config, ["--jitter"], "words").jitter

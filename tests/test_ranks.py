@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 
+from support.errors import RunError
+from support.run import Run
+
 import numpy as np
 import pytest
 import torch
 
 import hard_images
 import ranks
-import runs
 import torch_training
 from conftest import ROOT
 
@@ -24,8 +26,9 @@ from conftest import ROOT
 PROGRAM = """
 import os, pickle, sys, tempfile, time
 sys.path.insert(0, {root!r})
-import pytorch_cifar, runs
+import pytorch_cifar
 from support import data
+from support.run import Run
 
 def tiny(*ignored):
     with open({dataset!r}, "rb") as file:
@@ -53,8 +56,8 @@ LOSE_RANK_1 = """
     tempfile.TemporaryDirectory.cleanup = lambda self: (time.sleep(2), clean_up(self))
 """
 SLOW_STEPS = """
-    count = runs.Run.count
-    runs.Run.count = lambda *args: (time.sleep(1), count(*args))
+    count = Run.count
+    Run.count = lambda *args: (time.sleep(1), count(*args))
 """
 
 
@@ -189,13 +192,13 @@ def test_devices_that_ranks_cannot_share_are_refused(device, message, monkeypatc
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(ranks.distributed, "is_nccl_available", lambda: True)
-    with pytest.raises(runs.RunError, match=message):
+    with pytest.raises(RunError, match=message):
         ranks.join(torch.device(device))
 
 
 def test_another_script_refuses_to_run_under_torchrun(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    with pytest.raises(runs.RunError, match=r"only pytorch_cifar\.py runs on several devices"):
+    with pytest.raises(RunError, match=r"only pytorch_cifar\.py runs on several devices"):
         torch_training.prepare(torch_training.Config())
 
 
@@ -215,7 +218,7 @@ def test_the_shares_of_a_batch_are_all_of_it_and_their_means_its_mean(num_images
     assert np.mean(means) == pytest.approx(values[batch].mean())
 
 
-@pytest.mark.parametrize("error", [runs.RunError("no data"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [RunError("no data"), RuntimeError("a bug")])
 def test_another_error_is_no_lost_rank(error, monkeypatch, tmp_path):
     monkeypatch.setattr(ranks, "size", lambda: 2)
     with pytest.raises(type(error), match=f"^{error}$"), ranks.one_run(tmp_path):

@@ -10,13 +10,16 @@ import sys
 import time
 from html.parser import HTMLParser
 
+from support.files import write_json, write_table
+from support.folders import move_aside
+from support.run import HISTORY_COLUMNS, Run
+
 import numpy as np
 import pytest
 
 import metrics
 import plots
 import report
-import runs
 from conftest import ROOT
 from gallery import NUM_EXAMPLES
 
@@ -25,12 +28,12 @@ def write_run(folder, options=None, epochs=3, names=("cat", "dog"), status="fini
     """A run's folder as the scripts leave it, with made-up numbers; kind: channels."""
     rng = np.random.default_rng(len(str(folder.name)))
     (folder / "filters").mkdir(parents=True)
-    runs.write_json(folder / "config.json", {"batch_size": 50, **(options or {})})
+    write_json(folder / "config.json", {"batch_size": 50, **(options or {})})
     rows = [
-        dict.fromkeys(runs.HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "seconds": 2.0}
+        dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "seconds": 2.0}
         for epoch in range(1, epochs + 1)
     ]
-    runs.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+    write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
     for epoch in range(epochs + 1):
         plots.draw_conv_filters(epoch, 20, rng.random((4, kind, 5, 5)), folder / "filters")
     results = {"status": status, "dataset": "cifar10", "provenance": "generated", "seed": 0}
@@ -38,7 +41,7 @@ def write_run(folder, options=None, epochs=3, names=("cat", "dog"), status="fini
     if status == "finished":
         results |= {"test_acc": 0.875, "test_loss": 0.25}
         write_test(folder, names, kind)
-    runs.write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results)
     return folder
 
 
@@ -49,12 +52,12 @@ def write_test(folder, names, kind):
         {"true": name, **dict(zip(names, row, strict=True))}
         for name, row in zip(names, counts.tolist(), strict=True)
     ]
-    runs.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
+    write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
     true = rng.integers(len(names), size=60)
     worst = metrics.worst_mistakes(
         rng.standard_normal((60, len(names) + 1)), true, [*names, "c"], 20
     )
-    runs.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
+    write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
     tiles = rng.integers(256, size=(len(names), len(names) * NUM_EXAMPLES, 8, 8, kind))
     plots.draw_tiles(folder / "confusion_examples.png", tiles.astype(np.uint8))
     plots.draw_tiles(folder / "worst_20_images.png", tiles[:1].astype(np.uint8))
@@ -76,20 +79,20 @@ def write_all(save_dir, **kwargs):
     for value in (0.001, 0.01):
         rows = [{"epoch": e, "data_loss": 0.1, "l2_loss": value} for e in (1, 2, 3)]
         path = save_dir / f"train_l2reg/lambda_{value:g}/losses.csv"
-        runs.write_table(path, ["epoch", "data_loss", "l2_loss"], rows)
+        write_table(path, ["epoch", "data_loss", "l2_loss"], rows)
     row = {"name": "conv1", "output": (16, 28, 28), "num_params": 416, "receptive_field": 5}
     row |= {"multiply_adds": 313600, "kept_bytes": 156800}
-    runs.write_table(save_dir / "train/network.csv", list(row), [row])
+    write_table(save_dir / "train/network.csv", list(row), [row])
     (save_dir / "check_grads").mkdir()
     row = {"name": "FC: x", "error": 1e-9, "index": (0, 1), "analytic": 1.0, "numeric": 1.0}
     row["passed"] = True
-    runs.write_table(save_dir / "check_grads/gradients.csv", list(row), [row])
+    write_table(save_dir / "check_grads/gradients.csv", list(row), [row])
     losses = [
         {"loss": loss, "lr": 0.05, "runs": 1, "test_acc_mean": 0.8, "test_acc_deviation": 0.01,
          "valid_acc_mean": 0.79, "recall_cat": 0.5, "recall_dog": recall}
         for loss, recall in (("cross_entropy", 0.5), ("hinge", 0.625))
     ]  # fmt: skip
-    runs.write_table(save_dir / "hinge_bonus/comparison.csv", list(losses[0]), losses)
+    write_table(save_dir / "hinge_bonus/comparison.csv", list(losses[0]), losses)
     return save_dir
 
 
@@ -159,7 +162,7 @@ def test_an_interrupted_a_killed_and_a_diverged_run_are_shown_as_such(tmp_path):
 
 
 def test_a_run_that_goes_on_is_running(tmp_path):
-    run = runs.Run.start(tmp_path / "train", {"epochs": 1})
+    run = Run.start(tmp_path / "train", {"epochs": 1})
     assert "running" in page(tmp_path).text
     run.finish()
     assert "running" not in page(tmp_path).text
@@ -192,7 +195,7 @@ def test_a_page_of_values_of_other_kinds(tmp_path, value):
     for path in tmp_path.rglob("*.json"):
         values = json.loads(path.read_text())
         values |= dict.fromkeys(values.keys() - {"status"}, value)
-        runs.write_json(path, values | {"versions": value})
+        write_json(path, values | {"versions": value})
     assert "What was run" in page(tmp_path).text
     assert "<b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -275,7 +278,7 @@ def test_watching_rewrites_the_page_after_an_epoch(tmp_path):
         with (folder / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
         rows.append({**rows[0], "epoch": 2})
-        runs.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+        write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
         wait_until(lambda: "training, 2 epochs<" in path.read_text())
         assert is_live(tmp_path)
         watcher.send_signal(signal.SIGINT)
@@ -300,9 +303,9 @@ def wait_until(condition):
 
 def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, capsys):
     write_all(tmp_path)
-    runs.write_table(tmp_path / "train_l2reg/comparison.csv", ["weight_decay"], [])
+    write_table(tmp_path / "train_l2reg/comparison.csv", ["weight_decay"], [])
     for name in ("train", "hinge_bonus"):
-        runs.move_aside(tmp_path / name)
+        move_aside(tmp_path / name)
     (tmp_path / "pytorch_cifar/results.json").write_text('{"status": "interrupted"}')
     called = []
 
@@ -375,7 +378,7 @@ def test_facts_say_when_validation_images_were_trained_with(tmp_path):
     assert report.facts([report.Record.read(folder)])["data"] == [
         "cifar10, generated, 1,000 training images"
     ]
-    runs.write_json(folder / "results.json", results | {"trains_with_valid": True})
+    write_json(folder / "results.json", results | {"trains_with_valid": True})
     assert report.facts([report.Record.read(folder)])["data"] == [
         "cifar10, generated, 1,000 training images, those for validation among them"
     ]

@@ -1,13 +1,15 @@
 import copy
 import csv
 
+from support.errors import RunError
+from support.options import parse
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 import pytorch_cifar
-import runs
 import strong_model
 import torch_training
 from conftest import run_files
@@ -53,7 +55,7 @@ def test_the_large_network_has_defaults_of_its_own():
     assert pytorch_cifar.config_class(["--model", "strong"]) is strong_model.Config
     assert pytorch_cifar.config_class(["--size", "large"]) is pytorch_cifar.Config
     kind = pytorch_cifar.config_class(["--size", "large", "--model=strong"])
-    config = runs.parse(kind, ["--model", "strong", "--size", "large", "--epochs", "3"], "words")
+    config = parse(kind, ["--model", "strong", "--size", "large", "--epochs", "3"], "words")
     assert (config.epochs, config.cutout, config.all_images) == (3, 12, True)
     assert strong_model.LargeConfig().size == "large"
 
@@ -181,7 +183,7 @@ def test_every_trick_can_be_switched_off():
     argv = ["--no-muon", "--no-whiten", "--no-mirror", "--no-average", "--no-views"]
     argv += ["--no-bfloat16", "--no-channels-last", "--shift", "0", "--cutout", "0"]
     argv += ["--label-smoothing", "0", "--upsample", "--size", "small"]
-    config = runs.parse(strong_model.Config, argv, "words")
+    config = parse(strong_model.Config, argv, "words")
     images = np.random.default_rng(0).standard_normal((50, 3, 32, 32)).astype(np.float32)
     recipe = strong_model.Recipe(config, images, torch.device("cpu"))
     assert isinstance(recipe.optimizers["optimizer"], torch.optim.SGD)
@@ -207,7 +209,7 @@ def test_it_learns_some_images_by_heart_and_leaves_all_files(tiny_cifar, tmp_pat
 
 @pytest.mark.parametrize(("name", "value"), [("shift", 32), ("label_smoothing", 2)])
 def test_options_beyond_what_makes_sense_are_refused(name, value):
-    with pytest.raises(runs.RunError, match="expected a number of at most"):
+    with pytest.raises(RunError, match="expected a number of at most"):
         strong_model.Config(**{name: value})
 
 

@@ -6,13 +6,15 @@ import sys
 import warnings
 from importlib.util import find_spec
 
+from support.locks import unlock
+from support.run import Run
+
 import numpy as np
 import pytest
 import torch
 
 import pytorch_cifar
 import pytorch_mnist
-import runs
 import strong_model
 import torch_training
 
@@ -110,7 +112,7 @@ def test_tensorboard_reads_each_epoch_of_a_resumed_run_once(
         script.run(config, tiny_cifar if script is pytorch_cifar else few)
 
     few = dataclasses.replace(digits, train_x=digits.train_x[:60], train_y=digits.train_y[:60])
-    finish_epoch = runs.Run.finish_epoch
+    finish_epoch = Run.finish_epoch
     folder = tmp_path / script.__name__
 
     def lost(run, row):  # after the epoch was logged, before it was saved
@@ -119,9 +121,9 @@ def test_tensorboard_reads_each_epoch_of_a_resumed_run_once(
         finish_epoch(run, row)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(runs.Run, "finish_epoch", lost)
+        patch.setattr(Run, "finish_epoch", lost)
         train(resume=False)
-    runs.unlock(folder)
+    unlock(folder)
     train(resume=True)
     log = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0})
     log.Reload()

@@ -1,0 +1,76 @@
+"""The folder of a run: claimed for one process, its earlier content moved aside or gone on with."""
+
+import shlex
+import sys
+
+from support.errors import RunError
+from support.files import read_json, write_json
+from support.locks import lock, unlock
+from support.options import flag
+from support.surroundings import no_room
+
+# options that may change on --resume
+FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs", "checkpoint_minutes")
+
+
+def claim(folder, options, resume, fixed=(), free=()):
+    """Make and lock a folder for several runs; without resume, an earlier one is moved aside.
+
+    options: written to config.json, for --resume; fixed: as in Run.start; free: those that may
+    change on resume, besides FREE_OPTIONS.
+    Raises: RunError if the folder cannot be written, another process writes into it, or the
+    options do not fit.
+    """
+    try:
+        if folder.is_dir():
+            lock(folder)
+            if resume:
+                check_options(folder, options, fixed, free)
+            else:
+                print(f"the earlier runs are kept in {move_aside(folder)}")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock(folder)
+        write_json(folder / "config.json", options)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def cannot_write(folder, error):
+    reason = f"{error.strerror or error}{no_room(error)}"
+    return RunError(f"cannot write to {folder}: {reason}")
+
+
+def check_options(folder, options, fixed=(), free=()):
+    """Refuse to resume a run with other options than it had."""
+    before = read_json(folder / "config.json")
+    free = {*FREE_OPTIONS, *free} - {*fixed}
+    others = [name for name in options if before.get(name, options[name]) != options[name]]
+    others = [name for name in others if name not in free]
+    if others:
+        changes = ", another ".join(
+            f"{flag(name)}: it was {before[name]}, now it is {options[name]}" for name in others
+        )
+        flags = {flag(prefix + name) for name in others for prefix in ("", "no_")}
+        raise RunError(
+            f"cannot resume {folder} with another {changes}; with the options that it had: "
+            f"{_command_without(flags)}"
+        )
+
+
+def move_aside(folder):
+    """Rename folder to the first free of folder.1, folder.2 and so on; the new path."""
+    unlock(folder)  # where files are open, Windows does not rename
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+def _command_without(flags):
+    """The line that started this script, without some of its options."""
+    words, keep = ["python3", sys.argv[0]], True
+    for word in sys.argv[1:]:
+        if word.startswith("--"):
+            keep = word.partition("=")[0] not in flags
+        words += [word] * keep
+    return shlex.join(words)
