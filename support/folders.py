@@ -11,6 +11,33 @@ from support.surroundings import no_room
 
 # options that may change on --resume
 FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs", "checkpoint_minutes")
+# what decides on the last digits, in results.json
+ROUNDING_FACTS = ("threads", "processes", "device", "multiplied_in")
+MARKS = ("config.json", "history.csv", "results.json", "checkpoint.npz", "checkpoint.pt")
+
+
+def begin(folder, options, resume, fixed, facts):
+    """Make and lock the folder of a run; returns whether the run that is there goes on.
+
+    An earlier run that does not is moved aside. All arguments as in Run.start.
+    """
+    try:
+        if folder.is_dir():
+            lock(folder)
+        if resume and not (folder / "config.json").exists():
+            print(f"{folder} holds no run that could be resumed: a new one begins")
+            resume = False
+        if resume:
+            _check_options(folder, options, fixed)
+            _check_facts(folder, facts)
+        elif any((folder / name).exists() for name in MARKS):
+            print(f"the earlier run is kept in {move_aside(folder)}")
+        (folder / "filters").mkdir(parents=True, exist_ok=True)
+        lock(folder)
+        write_json(folder / "config.json", options)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    return resume
 
 
 def claim(folder, options, resume, fixed=(), free=()):
@@ -25,22 +52,22 @@ def claim(folder, options, resume, fixed=(), free=()):
         if folder.is_dir():
             lock(folder)
             if resume:
-                check_options(folder, options, fixed, free)
+                _check_options(folder, options, fixed, free)
             else:
                 print(f"the earlier runs are kept in {move_aside(folder)}")
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder)
         write_json(folder / "config.json", options)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise _cannot_write(folder, error) from error
 
 
-def cannot_write(folder, error):
+def _cannot_write(folder, error):
     reason = f"{error.strerror or error}{no_room(error)}"
     return RunError(f"cannot write to {folder}: {reason}")
 
 
-def check_options(folder, options, fixed=(), free=()):
+def _check_options(folder, options, fixed=(), free=()):
     """Refuse to resume a run with other options than it had."""
     before = read_json(folder / "config.json")
     free = {*FREE_OPTIONS, *free} - {*fixed}
@@ -55,6 +82,23 @@ def check_options(folder, options, fixed=(), free=()):
             f"cannot resume {folder} with another {changes}; with the options that it had: "
             f"{_command_without(flags)}"
         )
+
+
+def _check_facts(folder, facts):
+    """Refuse to resume a run on other data; warn where the rounding may be another."""
+    before = read_json(folder / "results.json")
+    for name in ("dataset", "provenance"):
+        if name in before and before[name] != facts.get(name):
+            raise RunError(
+                f"cannot resume {folder} on other data: {name} was {before[name]}, "
+                f"now it is {facts.get(name)}"
+            )
+    for name in ROUNDING_FACTS:
+        if name in before and before[name] != facts.get(name):
+            print(
+                f"warning: {name.replace('_', ' ')} {before[name]} before, {facts.get(name)} "
+                "now: the last digits may differ from those of an uninterrupted run"
+            )
 
 
 def move_aside(folder):
