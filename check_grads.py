@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import support  # says in one line what is missing
+from support import files, tables
 from support.errors import one_line_errors
-from support.files import write_json, write_table
 from support.options import folder_option, parse
 
 import numpy as np
@@ -215,26 +215,26 @@ def main(argv=None):
     network_results, count, analytic_seconds, numeric_seconds = check_network(rng)
     results += network_results
 
-    width = max(len(result.name) for result in results)
-    print(f"{'tensor':{width}}  rel. error  worst index     {'analytic':>12}  {'numeric':>12}")
     failures = [result for result in results if not result.error < TOLERANCE]
+    columns = [("tensor", "<"), ("rel. error", ".1e"), ("worst index", "<")]
+    columns += [("analytic", ".5e"), ("numeric", ".5e"), ("", "<")]
+    rows = []
     for result in results:
         verdict = "FAIL" if result in failures else "pass"
-        print(
-            f"{result.name:{width}}  {result.error:10.1e}  {result.index!s:14}  "
-            f"{result.analytic:12.5e}  {result.numeric:12.5e}  {verdict}"
-        )
+        index = str(result.index)
+        rows.append([result.name, result.error, index, result.analytic, result.numeric, verdict])
+    print(tables.text_table(columns, rows))
     print(f"{len(results) - len(failures)} of {len(results)} below {TOLERANCE:g}")
     rows = [{**result._asdict(), "passed": result not in failures} for result in results]
     with one_line_errors():
         folder.mkdir(parents=True, exist_ok=True)
-        write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
+        tables.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
         cost = {
             "num_params": count,
             "analytic_seconds": analytic_seconds,
             "numeric_seconds": numeric_seconds,
         }
-        write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
+        files.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
 
     ratio = numeric_seconds / analytic_seconds
     lab_ratio = ratio / count * LAB_PARAMETERS

@@ -18,9 +18,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import data
+from support import comparisons, data, tables
 from support.errors import Diverged, one_line_errors
-from support.files import write_table
 from support.folders import claim
 from support.locks import unlock
 from support.options import option, parse
@@ -29,7 +28,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import plots
 import pytorch_cifar
 import torch_training
 
@@ -123,7 +121,7 @@ def tuned(config, cifar, folder, device):
                     accuracies[rate] = valid_acc(path, trial, cifar, device, loss_function)
             lr = max(accuracies, key=accuracies.get)
         rows += [{"loss": name, "lr": lr, "valid_acc": accuracies[lr]} for lr in sorted(accuracies)]
-    write_table(folder / "tuning.csv", ["loss", "lr", "valid_acc"], rows)
+    tables.write_table(folder / "tuning.csv", ["loss", "lr", "valid_acc"], rows)
     print(f"\nbest learning rates: {best}")
     return dataclasses.replace(config, lr=best["cross_entropy"], hinge_lr=best["hinge"])
 
@@ -153,29 +151,32 @@ def compare(folder, columns, cifar):
             recalls = [done.results["recall"][name] for done in column["runs"]]
             row[f"recall_{name}"] = float(np.mean(recalls))
         rows.append(row)
-    write_table(folder / "comparison.csv", list(rows[0]), rows)
+    tables.write_table(folder / "comparison.csv", list(rows[0]), rows)
     curves = [
         {"name": c["name"], "histories": [done.history for done in c["runs"]]} for c in columns
     ]
     recalls = {row["loss"]: [row[f"recall_{name}"] for name in cifar.class_names] for row in rows}
-    plots.draw_loss_comparison(
+    comparisons.draw_loss_comparison(
         folder / "comparison.png", curves, cifar.class_names, recalls, cifar.note
     )
-    print(f"\n{'loss':14}{'rate':>8}{'validation accuracy':>24}{'test accuracy':>24}")
+    print_comparison(rows, recalls, cifar.class_names)
+    return rows
+
+
+def print_comparison(rows, recalls, class_names):
+    """Print the accuracies with each loss, and the recall of each class."""
+    columns = [("loss", "<"), ("rate", "g"), ("validation accuracy", ""), ("test accuracy", "")]
+    cells = []
     for row in rows:
-        cells = f"{row['loss']:14}{row['lr']:8g}"
+        cells.append([row["loss"], row["lr"]])
         for key in ("valid_acc", "test_acc"):
             deviation = row[f"{key}_deviation"]
             deviation = "–" if deviation is None else f"{deviation:.2%}"
-            cells += f"{row[f'{key}_mean']:15.2%} ± {deviation:6}"
-        print(cells)
-    print(
-        f"\n{'recall':14}" + "".join(f"{row['loss']:>15}" for row in rows) + f"{'difference':>12}"
-    )
-    for name in cifar.class_names:
-        first, second = (row[f"recall_{name}"] for row in rows)
-        print(f"{name:14}{first:15.2%}{second:15.2%}{second - first:+12.2%}")
-    return rows
+            cells[-1].append(f"{row[f'{key}_mean']:.2%} ± {deviation:5}")
+    print("\n" + tables.text_table(columns, cells))
+    columns = [("recall", "<"), *((loss, ".2%") for loss in recalls), ("difference", "+.2%")]
+    pairs = zip(class_names, *recalls.values(), strict=True)
+    print("\n" + tables.text_table(columns, [[*row, row[2] - row[1]] for row in pairs]))
 
 
 def main(argv=None):

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import support  # says in one line what is missing
-from support.errors import Diverged, Interrupted
+from support import metrics, tables
 from support.parameters import Parameters
 from support.run import Run
 
 import numpy as np
-
-import metrics
 
 
 def forward_pass(net, inputs):
@@ -42,62 +40,52 @@ def backward_pass(net, loss, x, y):
 
 
 def sgd_update_params(grads, config):
-    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient.
-
-    config['add_scaled'], where it is given: a function (parameter, factor, grad) that does
-    parameter += factor * grad in place for contiguous arrays of one dtype, faster than NumPy.
-    """
-    lr = float(config["lr"])
-    add_scaled = config.get("add_scaled")
+    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient."""
     for *pairs, _name in grads:
         for parameter, grad in pairs:
-            alike = parameter.dtype == grad.dtype and parameter.dtype in (np.float32, np.float64)
-            if add_scaled and alike and parameter.flags.carray and grad.flags.c_contiguous:
-                add_scaled(parameter, -lr, grad)
-            else:
-                parameter -= lr * grad
+            parameter -= config["lr"] * grad
 
 
 def train(
-    train_x, train_y, valid_x, valid_y, net, loss, config, run=None, on_step=None, on_epoch=None
+    train_x, train_y, valid_x, valid_y, net, loss, config, run=None, update=sgd_update_params
 ):
     """Train net by stochastic gradient descent on shuffled batches, and return it.
 
     train_y, valid_y: a row an image, one-hot for cross-entropy.
     config: a mapping with max_epochs, batch_size, save_dir and lr_policy ({epoch: {'lr': value}},
-    each valid from its epoch on); optional seed (default 0) and add_scaled, see
-    sgd_update_params. The order of the images depends on the seed and the epoch alone.
-    run: a Run that takes history and checkpoints, by default a new one in save_dir.
-    on_step: called as on_step(epoch, step) after each step; both count from 1. on_epoch: called as
-    on_epoch(row) with the row of the history that is about to be recorded, and may add to it.
+    each valid from its epoch on); optional seed (default 0). The order of the images depends on the
+    seed and the epoch alone.
+    run: a support.run.Run that takes history and checkpoints, by default a new one in save_dir.
+    update(grads, config): changes the parameters; config has the entry of lr_policy in it.
     In the history, training loss and accuracy are means over the batches as they were trained on;
     the losses include the regularizers.
-    Raises: ValueError for options, images or labels that do not fit; Diverged;
-    Interrupted after a signal.
+    Raises: ValueError for options, images or labels that do not fit; support.errors.Diverged;
+    support.errors.Interrupted after a signal.
     """
     _check_config(config, train_x, train_y, run)
     _check_images("validation", valid_x, valid_y)
-    batch_size, seed = config["batch_size"], config.get("seed", 0)
-    run = run or Run.start(config["save_dir"])
+    if run is None:
+        with Run.start(config["save_dir"]) as run:
+            train(train_x, train_y, valid_x, valid_y, net, loss, config, run, update)
+            run.finish()
+        return net
+
+    def validate():
+        return evaluate("validation", valid_x, valid_y, net, loss, config)
+
     params = Parameters(net, loss)
     run.restore_arrays(params)
-    with run.recording():
-        for epoch in run.epochs(config["max_epochs"]):
-            sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
-            for step, batch in run.batches(len(train_x), batch_size, seed):
-                x, y = train_x[batch], train_y[batch]
-                logits = forward_pass(net, x)
-                num_correct = np.sum(logits.argmax(axis=1) == y.argmax(axis=1))
-                run.count(loss.forward(logits, y), num_correct, len(batch), sgd_config["lr"])
-                grads = params.seen(backward_pass(net, loss, logits, y))
-                sgd_update_params(grads, sgd_config)
-                if on_step is not None:
-                    on_step(epoch, step)
-            with run.stoppable():
-                row = run.epoch_row(*evaluate("validation", valid_x, valid_y, net, loss, config))
-                if on_epoch is not None:
-                    on_epoch(row)
-            run.finish_epoch(row)
+    update = params.noting(update)  # a checkpoint holds whatever it changes
+    for epoch in run.epochs(config["max_epochs"]):
+        sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
+        for batch in run.batches(len(train_x), config["batch_size"], config.get("seed", 0)):
+            x, y = train_x[batch.indices], train_y[batch.indices]
+            logits = forward_pass(net, x)  # (B, K)
+            num_correct = np.sum(logits.argmax(axis=1) == y.argmax(axis=1))
+            run.count(loss.forward(logits, y), num_correct, sgd_config["lr"])
+            grads = backward_pass(net, loss, logits, y)
+            update(grads, sgd_config)
+        run.end_epoch(validate)
     return net
 
 
@@ -177,40 +165,24 @@ def summary_rows(net, batch_size):
 def summary(net, batch_size):
     """summary_rows with their totals, as a table."""
     rows = summary_rows(net, batch_size)
-    width = max(len("layer"), *(len(row.name) for row in rows))
-    line = f"{{:{width}}}  {{:>12}}  {{:>10}}  {{:>15}}  {{:>13}}  {{:>12}}"
-    lines = [
-        line.format(
-            "layer", "output", "parameters", "receptive field", "multiply-adds", "kept bytes"
-        )
-    ]
-    lines += [
-        line.format(
-            row.name,
-            "x".join(map(str, row.output)),
-            f"{row.num_params:,}",
-            "all"
-            if row.receptive_field is None
-            else f"{row.receptive_field}x{row.receptive_field}",
-            f"{row.multiply_adds:,}",
-            f"{row.kept_bytes:,}",
-        )
-        for row in rows
-    ]
-    totals = [f"{sum(getattr(row, key) for row in rows):,}" for key in SUMMED]
-    lines.append(line.format("total", "", totals[0], "", *totals[1:]))
+    columns = [("layer", "<"), (f"{'output':>12}", ""), ("parameters", ",")]
+    columns += [("receptive field", ""), ("multiply-adds", ","), (f"{'kept bytes':>12}", ",")]
+    cells = []
+    for row in rows:
+        field = row.receptive_field
+        field = "all" if field is None else f"{field}x{field}"
+        output = "x".join(map(str, row.output))
+        cells.append([row.name, output, row.num_params, field, row.multiply_adds, row.kept_bytes])
+    totals = [sum(row[i] for row in cells) for i in (2, 4, 5)]
+    cells.append(["total", "", totals[0], "", *totals[1:]])
     outputs = sum(int(np.prod(row.output)) for row in rows) * batch_size
     itemsize = getattr(net[0], "dtype", np.dtype(np.float64)).itemsize
-    lines += [
-        "",
-        "output and multiply-adds: one image, forward; kept bytes: what the layers hold for the",
+    return (
+        f"{tables.text_table(columns, cells)}\n\n"
+        "output and multiply-adds: one image, forward; kept bytes: what the layers hold for the\n"
         f"backward pass of a batch of {batch_size}. Keeping every output instead would take "
-        f"{outputs * itemsize:,} bytes.",
-    ]
-    return "\n".join(lines)
-
-
-SUMMED = ("num_params", "multiply_adds", "kept_bytes")
+        f"{outputs * itemsize:,} bytes."
+    )
 
 
 def _memory(array):

@@ -13,9 +13,10 @@ worst mistakes, the model.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data
+from support import data, metrics
 from support.errors import one_line_errors
 from support.facts import run_facts
+from support.gallery import Gallery
 from support.options import one_option, option, other_default, parse
 from support.run import Run
 
@@ -26,11 +27,9 @@ from torch.nn import functional
 
 import distillation
 import hard_images
-import metrics
 import ranks
 import strong_model
 import torch_training
-from gallery import Gallery
 from torch_training import evaluate
 
 NUM_PARAMETERS = 449_898

@@ -8,16 +8,15 @@ train_l2reg.py; where its run with the same λ (for 0 that of train.py) is in th
 two are put side by side in comparison.png and comparison.csv.
 """
 
-import csv
-import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data
+from support import comparisons, data, tables
 from support.errors import one_line_errors
-from support.facts import differences, run_facts
-from support.files import write_table
+from support.facts import run_facts
 from support.options import option, parse
+from support.read_runs import Record, differences
 from support.run import Run
 
 import numpy as np
@@ -25,12 +24,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import plots
 import torch_training
-from gallery import Gallery
 
-# learning rate from the given epoch on
-LR_POLICY = {1: 1e-1, 3: 1e-2, 5: 1e-3, 7: 1e-4}
+# learning rate from the given epoch on, as in train.py
+LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
 COMPARED = ("train_loss", "train_acc", "valid_loss", "valid_acc")
 
 
@@ -76,103 +73,109 @@ def l2_loss(model, weight_decay):
     return weight_decay / 2 * sum(weight.square().sum() for weight in weights)
 
 
+def learning_rate(config, epoch):
+    start = max(start for start in LR_POLICY if start <= epoch)
+    return config.lr_scale * LR_POLICY[start]["lr"]
+
+
+def train(run, config, mnist, device):
+    """Train the network on a data.Dataset as config says, and test it once; returns it.
+
+    run: a support.run.Run, which leaves all files in its folder.
+    """
+    model = ConvolutionalModel(np.random.default_rng(config.seed)).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate(config, 1))
+    train_x, train_y = torch_training.on_device(mnist.train_x, mnist.train_y, device)
+    valid_x, valid_y = torch_training.on_device(mnist.valid_x, mnist.valid_y, device)
+    test_x, test_y = torch_training.on_device(mnist.test_x, mnist.test_y, device)
+
+    def objective(logits, y):
+        return functional.cross_entropy(logits, y) + l2_loss(model, config.weight_decay)
+
+    def validate():
+        found = torch_training.evaluate(
+            model, valid_x, valid_y, "validation", loss_function=objective
+        )
+        return {"valid_loss": found.loss, "valid_acc": found.accuracy, "confusion": found.confusion}
+
+    def test():
+        torch_training.save_model(run.folder / "model.pt", model)
+        logits = torch_training.predict(model, test_x)
+        return logits.numpy(), objective(logits, test_y.cpu()).item()
+
+    run.show(mnist, lambda: torch_training.first_filters(model.conv1), config.tensorboard)
+    run.restore_torch(model=model, optimizer=optimizer)
+    for epoch in run.epochs(config.epochs):
+        lr = optimizer.param_groups[0]["lr"] = learning_rate(config, epoch)
+        for batch in run.batches(len(train_x), config.batch_size, config.seed):
+            indices = torch.from_numpy(batch.indices).to(device)
+            x, y = train_x[indices], train_y[indices]
+            logits = model(x)  # (B, 10)
+            loss = objective(logits, y)
+            num_correct = (logits.argmax(dim=1) == y).sum()
+            run.count(loss.item(), num_correct.item(), lr)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        run.end_epoch(validate)
+    run.finish(test)
+    return model
+
+
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config)
     mnist.introduce()
     folder = Path(config.save_dir) / "pytorch_mnist"
     facts = run_facts(asdict(config), mnist, str(device), "numpy", "torch")
-    this = Run.start(folder, asdict(config), config.resume, **facts)
-    model = ConvolutionalModel(np.random.default_rng(config.seed)).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR_POLICY[1])
-    train_x, train_y = torch_training.on_device(mnist.train_x, mnist.train_y, device)
-    valid = torch_training.on_device(mnist.valid_x, mnist.valid_y, device)
-    num_steps = -(-len(train_x) // config.batch_size)
-
-    def total_loss(logits, labels):
-        return functional.cross_entropy(logits, labels) + l2_loss(model, config.weight_decay)
-
-    with this.recording():
-        gallery = Gallery(this, mnist, lambda: torch_training.first_filters(model.conv1))
-        this.restore_torch(model=model, optimizer=optimizer)
-        log = torch_training.Log(this, config.tensorboard)
-        for epoch in this.epochs(config.epochs):
-            lr = config.lr_scale * LR_POLICY[max(start for start in LR_POLICY if start <= epoch)]
-            optimizer.param_groups[0]["lr"] = lr
-            for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
-                batch = torch.from_numpy(batch).to(device)
-                labels = train_y[batch]
-                logits = model(train_x[batch])
-                loss = total_loss(logits, labels)
-                num_correct = (logits.argmax(dim=1) == labels).sum()
-                this.count(loss.item(), num_correct.item(), len(batch), lr)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                gallery.after_step(epoch, step, num_steps)
-            with this.stoppable():
-                result = torch_training.evaluate(
-                    model, *valid, "validation", loss_function=total_loss
-                )
-                row = this.epoch_row(*result)
-                gallery.after_epoch(row)
-                log.epoch(row, gallery.first_filters(), result.confusion)
-            this.finish_epoch(row)
-        if not this.is_finished:
-            with this.stoppable():
-                torch_training.save_model(folder / "model.pt", model)
-                test_x, test_y = torch_training.on_device(mnist.test_x, mnist.test_y, device)
-                logits = torch_training.predict(model, test_x)
-                test_loss = total_loss(logits, test_y.cpu()).item()
-                results = gallery.after_training(logits.numpy(), test_loss)
-                compare(config, folder, this, gallery, results, mnist.note)
-            this.finish(**results)
-        log.close()
+    with Run.start(folder, asdict(config), config.resume, **facts) as this:
+        model = train(this, config, mnist, device)
+        compare(config, this, torch_training.first_filters(model.conv1), mnist.note)
     mnist.announce()
     print(f"everything is in {folder}")
     return this.results
 
 
-def compare(config, folder, this, gallery, results, note):
+def compare(config, run, filters, note):
     """Put this run beside the NumPy run with the same λ, if there is one: a picture and a table."""
     name = f"train_l2reg/lambda_{config.weight_decay:g}" if config.weight_decay else "train"
-    theirs = Path(config.save_dir) / name
-    try:
-        known = json.loads((theirs / "results.json").read_text(encoding="utf-8"))
-        with (theirs / "history.csv").open(newline="") as file:
-            history = [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
-        with (theirs / "model.npz").open("rb") as file, np.load(file) as arrays:
-            filters = arrays["0.conv1.weights"].reshape(-1, 1, 5, 5)
-        known |= json.loads((theirs / "config.json").read_text(encoding="utf-8"))
-        test_acc = known["test_acc"]
-    except (OSError, ValueError, KeyError) as error:
-        print(f"no finished NumPy run with the same λ to compare with: {error}")
+    other = Record(Path(config.save_dir) / name)
+    weights = other.arrays("model.npz").get("0.conv1.weights")
+    if other.test_acc is None or weights is None or not other.history:
+        reason = "; ".join(other.problems) or f"{other.folder} is {other.state}"
+        print(f"no finished NumPy run with the same λ to compare with: {reason}")
         return
-    if unlike := differences(known, {**this.results, **asdict(config)}):
+    ours = {**run.results, **asdict(config)}
+    if unlike := differences({**other.results, **other.config}, ours):
         print(f"no comparison with the NumPy run, which is another one: {'; '.join(unlike)}")
         return
+    k = math.isqrt(weights[0].size)
+    makers = {
+        "NumPy": (weights.reshape(-1, 1, k, k), other.epochs, other.test_acc),
+        "PyTorch": (filters, run.history, run.results["test_acc"]),
+    }
     columns = [
-        {"name": "NumPy", "filters": filters, "history": history, "test_acc": test_acc},
-        {
-            "name": "PyTorch",
-            "filters": gallery.first_filters(),
-            "history": this.history,
-            "test_acc": results["test_acc"],
-        },
+        {"name": name, "filters": filters, "history": history, "test_acc": test_acc}
+        for name, (filters, history, test_acc) in makers.items()
     ]
-    plots.draw_side_by_side(folder / "comparison.png", columns, note)
-    rows = []
-    print(f"\n{'epoch':>5}" + "".join(f"{key + ', NumPy':>19}{'PyTorch':>10}" for key in COMPARED))
-    for row, other in zip(this.history, history, strict=False):
+    comparisons.draw_side_by_side(run.folder / "comparison.png", columns, note)
+    write_comparison(run.folder / "comparison.csv", other.epochs, run.history)
+    print(f"test accuracy: NumPy {other.test_acc:.2%}, PyTorch {run.results['test_acc']:.2%}")
+
+
+def write_comparison(path, numpy_history, pytorch_history):
+    """Print and write what both histories say of each epoch."""
+    rows, cells = [], []
+    for numpy_row, row in zip(numpy_history, pytorch_history, strict=False):
         rows.append({"epoch": row["epoch"]})
         for key in COMPARED:
-            rows[-1] |= {f"numpy_{key}": other[key], f"pytorch_{key}": row[key]}
-        cells = "".join(f"{other[key]:19.5f}{row[key]:10.5f}" for key in COMPARED)
-        print(f"{row['epoch']:5d}{cells}")
-    print(f"test accuracy: NumPy {test_acc:.2%}, PyTorch {results['test_acc']:.2%}")
-    write_table(folder / "comparison.csv", list(rows[0]), rows)
+            rows[-1] |= {f"numpy_{key}": numpy_row[key], f"pytorch_{key}": row[key]}
+        cells.append(list(rows[-1].values()))
+    columns = [("epoch", "d")]
+    for key in COMPARED:
+        columns += [(f"{key}, NumPy", ".5f"), ("PyTorch", ".5f")]
+    print("\n" + tables.text_table(columns, cells))
+    tables.write_table(path, list(rows[0]), rows)
 
 
 def main(argv=None):

@@ -155,7 +155,7 @@ def follow(run, **parts):
     """
     if size() == 1:
         return
-    run.agree, run.has_bar = _agree, run.has_bar and rank() == 0
+    run.rank, run.signals.agree, run.has_bar = rank(), _agree, run.has_bar and rank() == 0
     states = {name: part.state_dict() for name, part in parts.items()}
     content = [(run.position, run.history, run.results, run.is_finished, states)]
     distributed.broadcast_object_list(content, src=0)

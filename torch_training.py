@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from support import files, metrics
 from support.errors import RunError
-from support.files import write_whole
 from support.options import CommonConfig, option
 from support.run import Run
 
@@ -19,7 +19,6 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import metrics
 import ranks
 
 EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
@@ -235,40 +234,6 @@ def evaluate(
     return Evaluation(loss, accuracy, logits, confusion)
 
 
-class Log:
-    """TensorBoard's log of a Run where it was asked for, else nothing.
-
-    It begins with the run's next epoch: if that was logged before an interruption, it is purged.
-    """
-
-    def __init__(self, run, wanted):
-        self._writer = None
-        if wanted and not run.is_finished:
-            from torch.utils.tensorboard import SummaryWriter
-
-            folder = str(run.folder / "tensorboard")
-            self._writer = SummaryWriter(folder, purge_step=run.position.epoch)
-
-    def epoch(self, row, filters, confusion):
-        """Log a row of the history, the first layer's filters and the confusion matrix."""
-        if self._writer is None:
-            return
-        for name, value in row.items():
-            if name != "epoch" and isinstance(value, int | float):
-                self._writer.add_scalar(name, value, row["epoch"])
-        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        self._writer.add_image("confusion_matrix", shares, row["epoch"], dataformats="HW")
-        low, high = filters.min(), filters.max()
-        images = (filters - low) / max(high - low, 1e-12)
-        self._writer.add_images("filters", images, row["epoch"])
-        with suppress(OSError):
-            self._writer.flush()
-
-    def close(self):
-        if self._writer is not None:
-            self._writer.close()
-
-
 def moving_average(model):
     """The moving average of a model's parameters and statistics, to be told of each step.
 
@@ -289,4 +254,4 @@ def save_model(path, model):
 
     buffer = io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, buffer)
-    write_whole(path, buffer.getvalue())
+    files.write_whole(path, buffer.getvalue())

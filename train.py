@@ -8,10 +8,9 @@ python3 train.py --resume     # goes on with a run that was interrupted
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data
+from support import data, files, tables
 from support.errors import one_line_errors
 from support.facts import run_facts
-from support.files import write_arrays, write_table
 from support.options import CommonConfig, option, parse
 from support.run import Run
 
@@ -19,7 +18,6 @@ import numpy as np
 
 import layers
 import nn
-from gallery import Gallery
 
 # learning rate from the given epoch on
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
@@ -63,58 +61,52 @@ def run(config, mnist):
     return done.results
 
 
-def train_in_folder(folder, options, mnist, net, loss, resume, on_epoch=None):
+def train_in_folder(folder, options, mnist, net, loss, resume, columns=None):
     """Train net, test it once, and leave all of a run's files in folder; returns the Run.
 
-    options: a mapping with the fields of Config. on_epoch: called with the row of each epoch, and
-    may add to it.
+    options: a mapping with the fields of Config. columns: {name: function of the row of an epoch},
+    to be kept in the history, too.
     """
-    instruction_set = layers.kernels.get_instruction_set()
     facts = run_facts(options, mnist, "cpu", "numpy", "scipy", "cython")
     facts["threads"] = layers.get_num_threads()
-    this = Run.start(folder, options, resume, **facts, instruction_set=instruction_set)
-    rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
-    write_table(folder / "network.csv", list(rows[0]), rows)
-    num_classes = len(mnist.class_names)
-    num_steps = -(-len(mnist.train_x) // options["batch_size"])
-    config = {
-        "max_epochs": options["epochs"],
-        "batch_size": options["batch_size"],
-        "seed": options["seed"],
-        "save_dir": folder,
-        "add_scaled": layers.kernels.add_scaled,
-        "lr_policy": {
-            epoch: {"lr": options["lr_scale"] * entry["lr"]} for epoch, entry in LR_POLICY.items()
-        },
+    facts["instruction_set"] = layers.kernels.get_instruction_set()
+    lr_policy = {
+        epoch: {"lr": options["lr_scale"] * entry["lr"]} for epoch, entry in LR_POLICY.items()
     }
-    with this.recording():
-        gallery = Gallery(this, mnist, lambda: first_filters(net))
+    config = {"max_epochs": options["epochs"], "save_dir": folder, "lr_policy": lr_policy}
+    config |= {"batch_size": options["batch_size"], "seed": options["seed"]}
+    num_classes = len(mnist.class_names)
+    train_y, valid_y, test_y = (
+        data.one_hot(labels, num_classes) for labels in (mnist.train_y, mnist.valid_y, mnist.test_y)
+    )
 
-        def after_epoch(row):
-            if on_epoch is not None:
-                on_epoch(row)
-            gallery.after_epoch(row)
+    def test():
+        files.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
+        logits = nn.predict(net, mnist.test_x, config["batch_size"])
+        return logits, float(loss.forward(logits, test_y))
 
-        nn.train(
-            mnist.train_x,
-            data.one_hot(mnist.train_y, num_classes),
-            mnist.valid_x,
-            data.one_hot(mnist.valid_y, num_classes),
-            net,
-            loss,
-            config,
-            this,
-            lambda epoch, step: gallery.after_step(epoch, step, num_steps),
-            after_epoch,
-        )
-        if not this.is_finished:
-            with this.stoppable():
-                write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
-                logits = nn.predict(net, mnist.test_x, config["batch_size"])
-                test_loss = loss.forward(logits, data.one_hot(mnist.test_y, num_classes))
-                results = gallery.after_training(logits, float(test_loss))
-            this.finish(**results)
-    return this
+    with Run.start(folder, options, resume, **facts) as run:
+        rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
+        tables.write_table(folder / "network.csv", list(rows[0]), rows)
+        run.show(mnist, lambda: first_filters(net))
+        for name, value in (columns or {}).items():
+            run.add_column(name, value)
+        images = mnist.train_x, train_y, mnist.valid_x, valid_y
+        nn.train(*images, net, loss, config, run, fast_update)
+        run.finish(test)
+    return run
+
+
+def fast_update(grads, config):
+    """nn.sgd_update_params on the kernels where they can: contiguous arrays of one dtype."""
+    lr = float(config["lr"])
+    for *pairs, _name in grads:
+        for parameter, grad in pairs:
+            alike = parameter.dtype == grad.dtype and parameter.dtype in (np.float32, np.float64)
+            if alike and parameter.flags.carray and grad.flags.c_contiguous:
+                layers.kernels.add_scaled(parameter, -lr, grad)  # parameter += -lr * grad
+            else:
+                parameter -= lr * grad
 
 
 def first_filters(net):

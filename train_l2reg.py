@@ -9,9 +9,8 @@ The weights of conv1, conv2 and fc3 are regularized; biases and the last layer a
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data
+from support import comparisons, data, tables
 from support.errors import RunError, one_line_errors
-from support.files import write_table
 from support.folders import claim
 from support.locks import unlock
 from support.options import option, parse
@@ -19,7 +18,6 @@ from support.options import option, parse
 import numpy as np
 
 import layers
-import plots
 import train
 
 REGULARIZED = ("conv1", "conv2", "fc3")
@@ -65,16 +63,14 @@ def run(config, mnist):
     folder = Path(config.save_dir) / "train_l2reg"
     claim(folder, asdict(config), config.resume, free=("weight_decay",))
     columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
-    plots.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
+    comparisons.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
-    write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
+    tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
     unlock(folder)
-    print("\n      λ  test accuracy  data loss  L2 loss")
-    for row in rows:
-        print(
-            f"{row['weight_decay']:7g}  {row['test_acc']:13.2%}  "
-            f"{row['data_loss']:9.4f}  {row['l2_loss']:7.4f}"
-        )
+    shown = {"weight_decay": ("λ", "g"), "test_acc": ("test accuracy", ".2%")}
+    shown |= {"data_loss": ("data loss", ".4f"), "l2_loss": ("L2 loss", ".4f")}
+    cells = [[row[key] for key in shown] for row in rows]
+    print("\n" + tables.text_table(shown.values(), cells))
     mnist.announce()
     print(f"everything is in {folder}")
     return rows
@@ -87,26 +83,26 @@ def train_one(config, mnist, folder, weight_decay):
     loss = regularized_loss(net, weight_decay)
     before = train.first_filters(net)
 
-    def split_loss(row):
-        row["l2_loss"] = float(sum(part.forward() for part in loss.regularizer_losses))
-        row["data_loss"] = row["valid_loss"] - row["l2_loss"]
-
-    this = train.train_in_folder(
+    columns = {
+        "l2_loss": lambda row: float(sum(part.forward() for part in loss.regularizer_losses)),
+        "data_loss": lambda row: row["valid_loss"] - row["l2_loss"],
+    }
+    done = train.train_in_folder(
         folder / f"lambda_{weight_decay:g}",
         {**asdict(config), "weight_decay": weight_decay},
         mnist,
         net,
         loss,
         config.resume,
-        split_loss,
+        columns,
     )
-    write_table(this.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], this.history)
+    tables.write_table(done.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], done.history)
     return {
         "weight_decay": weight_decay,
         "before": before,
         "after": train.first_filters(net),
-        "history": this.history,
-        "test_acc": this.results["test_acc"],
+        "history": done.history,
+        "test_acc": done.results["test_acc"],
     }
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from support.errors import RunError
-from support.files import write_whole
+from support.files import read_arrays, write_whole
 
 import numpy as np
 
@@ -148,9 +148,7 @@ class Arrays:
 
     @staticmethod
     def read(path):
-        # np.load leaves a damaged file open; this does not
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            saved = {name: arrays[name] for name in arrays.files}
+        saved = read_arrays(path)
         notes = json.loads(str(saved.pop("notes")))
         saved = {name.removeprefix("param:"): array for name, array in saved.items()}
         return _checked(saved, notes)

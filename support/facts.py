@@ -27,19 +27,6 @@ def run_facts(options, dataset, device, *packages):
     }
 
 
-def differences(ours, theirs):
-    """What makes a comparison of two runs unfair, as texts: options or data that differ.
-
-    Of each run a mapping with what config.json and results.json say.
-    """
-    keys = ("epochs", "batch_size", "lr_scale", "provenance", "num_train", "seed")
-    return [
-        f"{key.replace('_', ' ')} {ours[key]} and {theirs[key]}"
-        for key in keys
-        if key in ours and key in theirs and ours[key] != theirs[key]
-    ]
-
-
 def software_facts(*packages):
     """The versions, the platform and the processor, for results.json."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}

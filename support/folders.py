@@ -2,11 +2,13 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 from support.errors import RunError
-from support.files import read_json, write_json
+from support.files import read_json_if_there, write_json
 from support.locks import lock, unlock
 from support.options import flag
+from support.start import ROOT
 from support.surroundings import no_room
 
 # options that may change on --resume
@@ -69,7 +71,7 @@ def _cannot_write(folder, error):
 
 def _check_options(folder, options, fixed=(), free=()):
     """Refuse to resume a run with other options than it had."""
-    before = read_json(folder / "config.json")
+    before = read_json_if_there(folder / "config.json")
     free = {*FREE_OPTIONS, *free} - {*fixed}
     others = [name for name in options if before.get(name, options[name]) != options[name]]
     others = [name for name in others if name not in free]
@@ -86,7 +88,7 @@ def _check_options(folder, options, fixed=(), free=()):
 
 def _check_facts(folder, facts):
     """Refuse to resume a run on other data; warn where the rounding may be another."""
-    before = read_json(folder / "results.json")
+    before = read_json_if_there(folder / "results.json")
     for name in ("dataset", "provenance"):
         if name in before and before[name] != facts.get(name):
             raise RunError(
@@ -108,6 +110,17 @@ def move_aside(folder):
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     return folder.rename(aside)
+
+
+def command(save_dir, is_alone):
+    """What to type to start this script again with its run in save_dir, where that is known: not
+    for torchrun, of which is_alone is False, nor for a notebook.
+    """
+    script = Path(sys.argv[0])
+    if not is_alone or script.resolve().parent != ROOT:
+        return "the same command with"
+    place = ["--save-dir", save_dir] if save_dir != str(ROOT / "out") else []
+    return shlex.join(["python3", str(script), *place])
 
 
 def _command_without(flags):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from support import surroundings
 from support.errors import RunError
-from support.files import read_json
+from support.files import read_json_if_there
 from support.start import ROOT
 
 
@@ -218,7 +218,7 @@ def _resumed(argv, script):
         return {}
     default = CommonConfig.__dataclass_fields__["save_dir"].default_factory
     save_dir = _folder("--save-dir", given.get("save_dir")) or default()
-    return read_json(Path(save_dir) / script / "config.json")
+    return read_json_if_there(Path(save_dir) / script / "config.json")
 
 
 def _shown(default):

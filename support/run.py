@@ -11,12 +11,11 @@
             run.end_epoch(validate)
         run.finish(test)
 
-The run draws the batches, shows the progress, keeps the history, saves checkpoints and reacts to
-signals; in results.json it records how it ends.
+The run draws the batches, shows the progress, keeps the history, saves checkpoints, reacts to
+signals, and records how it ends.
 """
 
 import math
-import shlex
 import sys
 import time
 from contextlib import suppress
@@ -28,11 +27,12 @@ from support import checkpoints, folders, progress
 from support.checkpoints import Checkpoints, Position
 from support.errors import Diverged, Interrupted
 from support.facts import hint_at_other_programs
-from support.files import read_json, write_json, write_table
+from support.files import read_json_if_there, write_json
 from support.gallery import Gallery
 from support.locks import unlock
 from support.signals import Signals
 from support.start import ROOT
+from support.tables import write_table
 from support.tensorboard import Log
 
 import numpy as np
@@ -42,13 +42,11 @@ HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "train_acc", "valid_loss", "vali
 
 @dataclass(frozen=True)
 class Batch:
-    """The images of a step, as indices. progress: the share of all training that is done, counted
-    to the middle of this step, so that it is never 0 or 1.
-    """
+    """The images of a step."""
 
     indices: np.ndarray
     step: int  # of the epoch, from 1
-    progress: float
+    progress: float  # share of all training that is done at the middle of the step: never 0 or 1
     seeds: tuple
 
     @cached_property
@@ -89,12 +87,11 @@ class Run:
         says from the start, such as the dataset.
         A folder that holds an earlier run is moved aside, to folder.1 and so on. Where there is
         nothing to resume, the run begins.
-        Raises: RunError if the folder cannot be written, another process writes into it, or the
-        options do not fit.
+        Raises: RunError if the folder cannot be written or is in use, or if the options do not fit.
         """
         folder, options = Path(folder), options or {}
         run = cls(folder, options, folders.begin(folder, options, resume, fixed, facts))
-        run.results = read_json(folder / "results.json") if run._resuming else {}
+        run.results = read_json_if_there(folder / "results.json") if run._resuming else {}
         epochs = options.get("epochs", 0)
         if run.results.get("status") == "finished" and run.results["epochs"] >= epochs:
             run.is_finished = True
@@ -135,15 +132,13 @@ class Run:
         self._restore()
 
     def _restore(self):
-        restored = self._checkpoints.restore() if self._resuming else None
-        if restored is None:
-            return
-        self.position, self.history = restored
-        if not self.is_finished:
+        if self._resuming and (restored := self._checkpoints.restore()):
+            self.position, self.history = restored
             at = self.position
-            print(f"resuming {self.folder} in epoch {at.epoch} after step {at.step}")
-        if self.history:
-            write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
+            if not self.is_finished:
+                print(f"resuming {self.folder} in epoch {at.epoch} after step {at.step}")
+            if self.history:
+                write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
 
     # --- training ---
 
@@ -248,7 +243,8 @@ class Run:
         if self.is_finished:
             return
         with self.signals.anywhere():
-            results = self._gallery.after_training(*test()) if test is not None else {}
+            tested = None if test is None else test()
+            results = self._gallery.after_training(*tested) if tested and self._gallery else {}
         seconds = sum(row["seconds"] for row in self.history)
         self.write_results(status="finished", epochs=len(self.history), seconds=seconds, **results)
         self._checkpoints.forget_previous()
@@ -295,12 +291,7 @@ class Run:
     def _stop(self, signum):
         """Save and raise Interrupted."""
         self.save_checkpoint()
-        command, script = "the same command with", Path(sys.argv[0])
-        # not by torchrun, no notebook
-        if self.signals.agree is None and script.resolve().parent == ROOT:
-            is_elsewhere = self._save_dir != str(ROOT / "out")
-            place = ["--save-dir", self._save_dir] if is_elsewhere else []
-            command = shlex.join(["python3", str(script), *place])
+        command = folders.command(self._save_dir, self.signals.agree is None)
         raise Interrupted(
             signum,
             f"interrupted in epoch {self.position.epoch} after step {self.position.step}; "

@@ -184,6 +184,28 @@ def tiny_cifar(data_dir):
     return dataclasses.replace(cifar, **{k: getattr(cifar, k)[:n] for k, n in few.items()})
 
 
+# a script whose steps after the first epoch take so long that a signal never comes too late
+SLOW = """
+import runpy, sys, time
+sys.path.insert(0, sys.argv[1])
+from support.run import Run
+count = Run.count
+Run.count = lambda run, *args: (time.sleep(2 * (run.position.epoch > 1)), count(run, *args))
+sys.argv[:2] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start_slowly(name, *options, data_dir, save_dir, **kwargs):
+    """Start a script that can be stopped in its second epoch."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(ROOT), str(ROOT / name), *map(str, options)],
+        env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(save_dir)},
+        encoding="utf-8",
+        **kwargs,
+    )
+
+
 def run_script(name, *options, data_dir, save_dir, **kwargs):
     """Run a script as a user would, from another folder; warnings are errors."""
     return subprocess.run(

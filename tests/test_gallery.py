@@ -1,10 +1,9 @@
 from types import SimpleNamespace
 
+from support import gallery, plots
+
 import numpy as np
 import pytest
-
-import gallery
-import plots
 
 
 @pytest.fixture

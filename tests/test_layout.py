@@ -13,40 +13,38 @@ from Cython.Compiler import Options
 from conftest import ROOT, needs_torch
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
-SUPPORT = sorted(f"support.{path.stem}" for path in ROOT.glob("support/[!_]*.py"))
+SUPPORT = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in ROOT.glob("support/**/[!_]*.py")
+)
 EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
 FRAMEWORK = {"layers", "nn", *EXTENSIONS}
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
 
-# beside support
+# of our modules; support/ besides
 ALLOWED = {
     "layers": set(EXTENSIONS),
-    "metrics": set(),
-    "plots": set(),
-    "nn": {"metrics"},
+    "nn": set(),
     "check_grads": {"layers", "nn"},
-    "gallery": {"metrics", "plots"},
-    "train": {"gallery", "layers", "nn"},
-    "train_l2reg": {"layers", "plots", "train"},
-    "report": {"metrics", "plots"},
+    "train": {"layers", "nn"},
+    "train_l2reg": {"layers", "train"},
+    "report": set(),
     "setup_cython": set(),
     "ranks": set(),
-    "torch_training": {"metrics", "ranks"},
+    "torch_training": {"ranks"},
     "muon": set(),
     "hard_images": {"ranks"},
     "strong_model": {"hard_images", "muon", "torch_training"},
-    "pytorch_mnist": {"gallery", "plots", "torch_training"},
+    "pytorch_mnist": {"torch_training"},
     "distillation": {"strong_model", "torch_training"},
     "pytorch_cifar": {
         "distillation",
-        "gallery",
         "hard_images",
-        "metrics",
         "ranks",
         "strong_model",
         "torch_training",
     },
-    "hinge_bonus": {"plots", "pytorch_cifar", "torch_training"},
+    "hinge_bonus": {"pytorch_cifar", "torch_training"},
 }
 
 

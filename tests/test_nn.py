@@ -62,16 +62,16 @@ def test_sgd_with_the_kernel_equals_sgd_without(rng, dtype):
     grads = [rng.standard_normal(param.shape).astype(dtype) for param in params]
     expected = [param - 0.1 * grad for param, grad in zip(params, grads, strict=True)]
     pairs = [[param, grad] for param, grad in zip(params, grads, strict=True)]
-    config = {"lr": 0.1, "add_scaled": layers.kernels.add_scaled}
-    nn.sgd_update_params([[*pairs, "fc"]], config)
+    train.fast_update([[*pairs, "fc"]], {"lr": 0.1})
     for param, wanted in zip(params, expected, strict=True):
         assert param.dtype == dtype
         np.testing.assert_allclose(param, wanted, rtol=1e-6)
 
 
-def test_sgd_keeps_float32():
+@pytest.mark.parametrize("update", [nn.sgd_update_params, train.fast_update])
+def test_sgd_keeps_float32(update):
     weights = np.ones(2, np.float32)
-    nn.sgd_update_params([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})
+    update([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})
     assert weights.dtype == np.float32
     assert np.array_equal(weights, [0.5, 0.5])
 
@@ -153,10 +153,13 @@ def test_many_epochs_leave_memory_and_open_files_as_they_were(toy, tmp_path, rng
     def look(row):
         if row["epoch"] in (100, 500):
             seen.append((len(list(FILES.iterdir())), tracemalloc.get_traced_memory()[0]))
+        return 0
 
-    tracemalloc.start()
-    nn.train(x, y, x, y, net, loss, config, on_epoch=look)
-    tracemalloc.stop()
+    with Run.start(tmp_path / "run") as run:
+        run.add_column("looked", look)
+        tracemalloc.start()
+        nn.train(x, y, x, y, net, loss, config, run)
+        tracemalloc.stop()
     (files, memory), (more_files, more_memory) = seen
     assert more_files <= files
     assert more_memory - memory < 1_000_000  # 400 rows of history are 200 KB of it
@@ -353,23 +356,27 @@ def test_every_array_that_backward_params_names_is_resumed(toy, tmp_path, stop):
     nn.train(x, y, x, y, whole, loss, config_for(tmp_path, save_dir=tmp_path / "whole"))
     folder, options = tmp_path / "run", {"checkpoint_minutes": 0}
 
-    def stop_at(kind, count):
-        def hook(*_):
+    def train(net, resume, kind="", count=0):
+        """Train until count steps or epochs are done, counting from 1; to the end if 0."""
+
+        def one_less(done):
             nonlocal count
-            count -= 1
-            if count == 0:
+            count -= done == kind
+            if count == 0 and done == kind:
                 raise KeyboardInterrupt
+            return 0
 
-        return {f"on_{kind}": hook}
+        def update(grads, config):
+            one_less("step")
+            nn.sgd_update_params(grads, config)
 
-    def train(net, resume, **hooks):
-        run = Run.start(folder, options, resume)
-        nn.train(x, y, x, y, net, loss, config_for(tmp_path), run, **hooks)
+        with Run.start(folder, options, resume) as run:
+            run.add_column("stops", lambda row: one_less("epoch"))
+            nn.train(x, y, x, y, net, loss, config_for(tmp_path), run, update)
 
-    for resume, hooks in ((False, stop_at(*stop)), (True, stop_at("epoch", 1))):
+    for resume, where in ((False, stop), (True, ("epoch", 1))):
         with pytest.raises(KeyboardInterrupt):
-            train(minimal_net(), resume, **hooks)
-        unlock(folder)
+            train(minimal_net(), resume, *where)
     train(net, True)
     for ours, theirs in zip(net[1:], whole[1:], strict=True):
         for array, expected in zip(
@@ -390,7 +397,6 @@ def test_a_checkpoint_of_another_network_is_refused_whatever_its_arrays_are_call
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = tmp_path / "run"
     nn.train(x, y, x, y, minimal_net(), loss, config_for(tmp_path, max_epochs=1))
-    unlock(folder)
     net = minimal_net()
     del net[2].gamma
     run = Run.start(folder, {}, resume=True)

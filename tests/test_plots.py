@@ -7,6 +7,9 @@ import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
+from support import comparisons, plots
+from support.page import charts
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -14,7 +17,6 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from skimage.io import imread
 
-import plots
 from conftest import ROOT
 
 Z = plots.FILTER_ZOOM
@@ -70,8 +72,8 @@ def draw_everything(folder, rng):
         {"epoch": 2, "train_acc": 0.6, "valid_acc": 0.5, "data_loss": 0.9, "l2_loss": 0.2},
     ]
     run = {"weight_decay": 0.1, "history": history, "test_acc": 0.5}
-    before, after = rng.random((2, 16, 1, 5, 5))
-    plots.draw_l2_comparison(folder / "l2.png", [{**run, "before": before, "after": after}] * 2)
+    run["before"], run["after"] = rng.random((2, 16, 1, 5, 5))
+    comparisons.draw_l2_comparison(folder / "l2.png", [run] * 2)
 
 
 def test_every_picture_is_written_and_no_figure_stays_open(tmp_path, rng):
@@ -118,7 +120,7 @@ def test_a_disk_that_is_full_ends_the_run_and_leaves_the_older_picture(tmp_path,
 
     def fail(path, content):
         path.write_text("half")
-        raise OSError("disk full")
+        raise OSError(28, "disk full")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
@@ -151,7 +153,7 @@ def test_tiles_stand_edge_to_edge(tmp_path, rng, channels):
 
 def test_a_chart_takes_its_colours_from_the_page_and_shares_no_id_with_another():
     lines = [("a < b", [1, 2], [3.0, 4.0]), ("c", [1, 2], [1.0, 2.0]), ("c", [1], [0.5])]
-    first, second = (plots.chart_svg(title, lines) for title in ["Loss & error"] * 2)
+    first, second = (charts.chart_svg(title, lines) for title in ["Loss & error"] * 2)
     tree = ElementTree.fromstring(first)
     assert tree.get("aria-label") == "Loss & error; in the last epoch: a < b 4, c 2, c 0.5"
     texts = [element.text for element in tree.iter() if element.tag.endswith("}text")]
@@ -168,9 +170,9 @@ def test_a_chart_takes_its_colours_from_the_page_and_shares_no_id_with_another()
 
 
 def test_a_chart_is_logarithmic_only_where_it_can_be():
-    assert "10" in plots.chart_svg("x", [("", [1, 2], [1e-4, 1e-1])])
-    plots.chart_svg("x", [("", [1, 2], [0.0, 1.0])])
-    plots.chart_svg("x", [("", [1], [1.0])], log=True)
+    assert "10" in charts.chart_svg("x", [("", [1, 2], [1e-4, 1e-1])])
+    charts.chart_svg("x", [("", [1, 2], [0.0, 1.0])])
+    charts.chart_svg("x", [("", [1], [1.0])], log=True)
 
 
 # --- in any surroundings ------------------------------------------------------------------------
@@ -189,7 +191,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_line_of_warning(tmp_path, monkeypat
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     warning = f"warning: plot_training_progress was not drawn: {reason}\n"
     assert capsys.readouterr().err == warning
-    assert plots.chart_svg("x", [("", [1], [1.0])]) is None
+    assert charts.chart_svg("x", [("", [1], [1.0])]) is None
     plots.draw_conv_filters(1, 1, np.zeros((16, 25)), tmp_path)
     assert "expected weights of shape (F, C, k, k)" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
@@ -198,10 +200,10 @@ def test_a_picture_that_cannot_be_drawn_is_a_line_of_warning(tmp_path, monkeypat
 def test_the_users_settings_change_no_picture_and_are_left_as_they_were(tmp_path, rng):
     users = {"text.usetex": True, "savefig.bbox": "tight", "font.size": 30, "savefig.format": "pdf"}
     draw_everything(tmp_path / "plain", rng)
-    expected = plots.chart_svg("x", [("", [1, 2], [1.0, 2.0])])
+    expected = charts.chart_svg("x", [("", [1, 2], [1.0, 2.0])])
     with mpl.rc_context(users):
         draw_everything(tmp_path / "changed", np.random.default_rng(0))
-        assert plots.chart_svg("x", [("", [1, 2], [1.0, 2.0])]).count("<") == expected.count("<")
+        assert charts.chart_svg("x", [("", [1, 2], [1.0, 2.0])]).count("<") == expected.count("<")
         assert {name: mpl.rcParams[name] for name in users} == users
     for path in (tmp_path / "plain").iterdir():
         assert path.read_bytes() == (tmp_path / "changed" / path.name).read_bytes()
@@ -214,7 +216,7 @@ def test_pictures_are_drawn_whatever_backend_the_environment_names(tmp_path, bac
     code = f"""if True:
         import os, sys
         sys.path.insert(0, {str(ROOT)!r})
-        import plots
+        from support import plots
         curves = {CURVES}
         plots.plot_training_progress("pictures", curves)
         assert os.environ["MPLBACKEND"] == {backend!r}

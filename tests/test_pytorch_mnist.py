@@ -32,17 +32,18 @@ def test_outputs_losses_and_gradients_equal_the_hand_written_ones(rng, digits, w
     y = np.eye(10, dtype=np.float32)[labels]
     loss = train_l2reg.regularized_loss(net, weight_decay)
     logits, theirs = nn.forward_pass(net, x), model(torch.from_numpy(x))
-    np.testing.assert_allclose(logits, theirs.detach(), atol=1e-5)
+    np.testing.assert_allclose(logits, theirs.detach(), rtol=0, atol=1e-4)
     total = torch.nn.functional.cross_entropy(theirs, torch.from_numpy(labels))
     total = total + pytorch_mnist.l2_loss(model, weight_decay)
-    assert total.item() == pytest.approx(loss.forward(logits, y), rel=1e-6)
+    assert total.item() == pytest.approx(loss.forward(logits, y), rel=1e-5)
     total.backward()
     grads = {}
     for *pairs, _name in nn.backward_pass(net, loss, logits, y):
         for array, grad in pairs:
             grads[id(array)] = grads.get(id(array), 0) + grad
     for array, theirs in zip(nn.parameters(net).values(), model.parameters(), strict=True):
-        np.testing.assert_allclose(grads[id(array)].reshape(theirs.shape), theirs.grad, atol=1e-5)
+        ours, largest = grads[id(array)].reshape(theirs.shape), theirs.grad.abs().max().item()
+        np.testing.assert_allclose(ours, theirs.grad, rtol=0, atol=1e-4 * largest)
 
 
 def test_side_by_side_with_the_numpy_run_of_the_same_weight_decay(script, tmp_path):

@@ -10,30 +10,31 @@ import sys
 import time
 from html.parser import HTMLParser
 
-from support.files import write_json, write_table
+from support import files, metrics, missing_runs, plots, tables
 from support.folders import move_aside
+from support.gallery import NUM_EXAMPLES
+from support.page import pictures
+from support.page.facts import facts
+from support.read_runs import Record
 from support.run import HISTORY_COLUMNS, Run
 
 import numpy as np
 import pytest
 
-import metrics
-import plots
 import report
 from conftest import ROOT
-from gallery import NUM_EXAMPLES
 
 
 def write_run(folder, options=None, epochs=3, names=("cat", "dog"), status="finished", kind=3):
     """A run's folder as the scripts leave it, with made-up numbers; kind: channels."""
     rng = np.random.default_rng(len(str(folder.name)))
     (folder / "filters").mkdir(parents=True)
-    write_json(folder / "config.json", {"batch_size": 50, **(options or {})})
+    files.write_json(folder / "config.json", {"batch_size": 50, **(options or {})})
     rows = [
         dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "seconds": 2.0}
         for epoch in range(1, epochs + 1)
     ]
-    write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
+    tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
     for epoch in range(epochs + 1):
         plots.draw_conv_filters(epoch, 20, rng.random((4, kind, 5, 5)), folder / "filters")
     results = {"status": status, "dataset": "cifar10", "provenance": "generated", "seed": 0}
@@ -41,7 +42,7 @@ def write_run(folder, options=None, epochs=3, names=("cat", "dog"), status="fini
     if status == "finished":
         results |= {"test_acc": 0.875, "test_loss": 0.25}
         write_test(folder, names, kind)
-    write_json(folder / "results.json", results)
+    files.write_json(folder / "results.json", results)
     return folder
 
 
@@ -52,12 +53,12 @@ def write_test(folder, names, kind):
         {"true": name, **dict(zip(names, row, strict=True))}
         for name, row in zip(names, counts.tolist(), strict=True)
     ]
-    write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
+    tables.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
     true = rng.integers(len(names), size=60)
     worst = metrics.worst_mistakes(
         rng.standard_normal((60, len(names) + 1)), true, [*names, "c"], 20
     )
-    write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
+    tables.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
     tiles = rng.integers(256, size=(len(names), len(names) * NUM_EXAMPLES, 8, 8, kind))
     plots.draw_tiles(folder / "confusion_examples.png", tiles.astype(np.uint8))
     plots.draw_tiles(folder / "worst_20_images.png", tiles[:1].astype(np.uint8))
@@ -79,20 +80,20 @@ def write_all(save_dir, **kwargs):
     for value in (0.001, 0.01):
         rows = [{"epoch": e, "data_loss": 0.1, "l2_loss": value} for e in (1, 2, 3)]
         path = save_dir / f"train_l2reg/lambda_{value:g}/losses.csv"
-        write_table(path, ["epoch", "data_loss", "l2_loss"], rows)
+        tables.write_table(path, ["epoch", "data_loss", "l2_loss"], rows)
     row = {"name": "conv1", "output": (16, 28, 28), "num_params": 416, "receptive_field": 5}
     row |= {"multiply_adds": 313600, "kept_bytes": 156800}
-    write_table(save_dir / "train/network.csv", list(row), [row])
+    tables.write_table(save_dir / "train/network.csv", list(row), [row])
     (save_dir / "check_grads").mkdir()
     row = {"name": "FC: x", "error": 1e-9, "index": (0, 1), "analytic": 1.0, "numeric": 1.0}
     row["passed"] = True
-    write_table(save_dir / "check_grads/gradients.csv", list(row), [row])
+    tables.write_table(save_dir / "check_grads/gradients.csv", list(row), [row])
     losses = [
         {"loss": loss, "lr": 0.05, "runs": 1, "test_acc_mean": 0.8, "test_acc_deviation": 0.01,
          "valid_acc_mean": 0.79, "recall_cat": 0.5, "recall_dog": recall}
         for loss, recall in (("cross_entropy", 0.5), ("hinge", 0.625))
     ]  # fmt: skip
-    write_table(save_dir / "hinge_bonus/comparison.csv", list(losses[0]), losses)
+    tables.write_table(save_dir / "hinge_bonus/comparison.csv", list(losses[0]), losses)
     return save_dir
 
 
@@ -131,7 +132,7 @@ def page(save_dir, **kwargs):
 
 def test_an_empty_folder_gives_a_page_that_says_how_to_run_everything(tmp_path):
     text = page(tmp_path / "new").text
-    for script in report.SCRIPTS:
+    for script in missing_runs.SCRIPTS:
         assert f"python3 {script}.py" in text
     assert text.count("missing") >= 5
 
@@ -195,7 +196,7 @@ def test_a_page_of_values_of_other_kinds(tmp_path, value):
     for path in tmp_path.rglob("*.json"):
         values = json.loads(path.read_text())
         values |= dict.fromkeys(values.keys() - {"status"}, value)
-        write_json(path, values | {"versions": value})
+        files.write_json(path, values | {"versions": value})
     assert "What was run" in page(tmp_path).text
     assert "<b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -260,11 +261,11 @@ def is_live(save_dir):
 
 
 def test_a_long_run_gives_a_slider_of_limited_length(tmp_path, rng):
-    folder = write_run(tmp_path / "train", epochs=report.MAX_FRAMES + 20)
-    frames = report.Record.read(folder).frames()
-    assert len(frames) == report.MAX_FRAMES
+    folder = write_run(tmp_path / "train", epochs=pictures.MAX_FRAMES + 20)
+    frames = pictures.frames(Record(folder))
+    assert len(frames) == pictures.MAX_FRAMES
     assert [frames[i]["label"] for i in (0, -1)] == [
-        "before training", f"epoch {report.MAX_FRAMES + 20}, step 20",
+        "before training", f"epoch {pictures.MAX_FRAMES + 20}, step 20",
     ]  # fmt: skip
 
 
@@ -278,7 +279,7 @@ def test_watching_rewrites_the_page_after_an_epoch(tmp_path):
         with (folder / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
         rows.append({**rows[0], "epoch": 2})
-        write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
+        tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
         wait_until(lambda: "training, 2 epochs<" in path.read_text())
         assert is_live(tmp_path)
         watcher.send_signal(signal.SIGINT)
@@ -303,7 +304,7 @@ def wait_until(condition):
 
 def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, capsys):
     write_all(tmp_path)
-    write_table(tmp_path / "train_l2reg/comparison.csv", ["weight_decay"], [])
+    tables.write_table(tmp_path / "train_l2reg/comparison.csv", ["weight_decay"], [])
     for name in ("train", "hinge_bonus"):
         move_aside(tmp_path / name)
     (tmp_path / "pytorch_cifar/results.json").write_text('{"status": "interrupted"}')
@@ -313,8 +314,8 @@ def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, ca
         called.append([str(part) for part in command[1:]])
         return (1, "hinge_bonus.py: error: no") if "hinge" in str(command[1]) else (0, "done")
 
-    monkeypatch.setattr(report, "call", fake)
-    assert report.run_missing(tmp_path, {"train": ["--epochs", "1"]}) == 1
+    monkeypatch.setattr(missing_runs, "call", fake)
+    assert missing_runs.run_missing(tmp_path, {"train": ["--epochs", "1"]}) == 1
     common = ["--save-dir", str(tmp_path)]
     assert called == [
         [str(ROOT / "train.py"), *common, "--epochs", "1", "--resume"],
@@ -328,7 +329,7 @@ def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, ca
 
 def test_the_last_line_of_a_script_is_kept(tmp_path):
     code = "import sys; print('one'); print('two', file=sys.stderr); sys.exit(3)"
-    assert report.call([sys.executable, "-c", code], "title") == (3, "two")
+    assert missing_runs.call([sys.executable, "-c", code], "title") == (3, "two")
 
 
 def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
@@ -339,7 +340,8 @@ def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
         "except KeyboardInterrupt:\n    time.sleep(1); print('saved', flush=True)\n"
         "    (folder / 'saved').touch()"
     )
-    code = f"import sys, report; print(report.call([sys.executable, '-c', {child!r}], ''))"
+    command = f"[sys.executable, '-c', {child!r}]"
+    code = f"import sys; from support.missing_runs import call; print(call({command}, ''))"
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -375,10 +377,8 @@ def test_the_page_from_a_real_run(script, tmp_path):
 def test_facts_say_when_validation_images_were_trained_with(tmp_path):
     folder = write_run(tmp_path / "pytorch_cifar")
     results = json.loads((folder / "results.json").read_text())
-    assert report.facts([report.Record.read(folder)])["data"] == [
-        "cifar10, generated, 1,000 training images"
-    ]
-    write_json(folder / "results.json", results | {"trains_with_valid": True})
-    assert report.facts([report.Record.read(folder)])["data"] == [
+    assert facts([Record(folder)])["data"] == ["cifar10, generated, 1,000 training images"]
+    files.write_json(folder / "results.json", results | {"trains_with_valid": True})
+    assert facts([Record(folder)])["data"] == [
         "cifar10, generated, 1,000 training images, those for validation among them"
     ]

@@ -9,7 +9,7 @@ import csv
 import shutil
 import time
 
-from support.files import write_table
+from support import tables
 from support.run import HISTORY_COLUMNS
 
 import pytest
@@ -257,7 +257,7 @@ def test_the_page_is_soon_interactive(opened):
 
 def next_epoch(folder, epochs):
     rows = [dict.fromkeys(HISTORY_COLUMNS, 0.4) | {"epoch": e} for e in range(1, epochs + 1)]
-    write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
+    tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
     source = sorted((folder / "filters").iterdir())[0]
     shutil.copy(source, folder / "filters" / f"epoch_{epochs:02d}_step_000020.png")
 

@@ -9,9 +9,9 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 
-from support import locks, surroundings
+from support import files, locks, progress, surroundings
+from support.checkpoints import Position
 from support.errors import Diverged, Interrupted, RunError, one_line_errors
-from support.files import read_json, write_json, write_whole
 from support.folders import claim
 from support.locks import _warn_of_no_locks, is_in_use, unlock
 from support.options import (
@@ -22,7 +22,8 @@ from support.options import (
     other_default,
     parse,
 )
-from support.run import HISTORY_COLUMNS, STOPPING, Position, Run
+from support.run import HISTORY_COLUMNS, Run
+from support.signals import STOPPING
 from support.start import ROOT
 
 import numpy as np
@@ -225,30 +226,14 @@ def test_the_last_words_need_no_terminal(monkeypatch):
     assert stop.value.code == 129
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
-def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_whole(path, "old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, "new")
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
 # --- the run's folder ---------------------------------------------------------------------------
 
 
 def test_a_new_run_moves_the_earlier_one_aside(tmp_path):
     for number in range(3):
         run = Run.start(tmp_path / "train", {"seed": number})
-        run.finish_epoch(ROW)
+        run.restore_arrays(params())
+        end_epoch(run)
     seeds = {
         path.name: json.loads((path / "config.json").read_text())["seed"]
         for path in tmp_path.iterdir()
@@ -262,6 +247,11 @@ def test_a_folder_that_holds_no_run_stays_where_it_is(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     Run.start(tmp_path)
     assert (tmp_path / "notes.txt").exists()
+
+
+def end_epoch(run):
+    run.position.num_seen = 1
+    run.end_epoch(lambda: ROW)
 
 
 def saved_run(folder, position=None):
@@ -283,7 +273,7 @@ def resumed(folder, arrays):
 def test_restore(tmp_path):
     position = Position(epoch=2, step=7, num_seen=350, num_correct=300, loss_sum=0.1 + 0.2)
     run = saved_run(tmp_path / "run", Position(epoch=1))
-    run.finish_epoch(ROW)
+    end_epoch(run)
     run.position = position
     run.save_checkpoint()
     restored = {name: np.zeros_like(array) for name, array in params().items()}
@@ -406,12 +396,6 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
     assert resumed(tmp_path / "run", params()).position.epoch == 5
 
 
-def test_names_that_are_no_text_are_read_back_as_they_were(tmp_path):
-    write_json(tmp_path / "file", {"č": "b\udcff \\udcff"})
-    assert read_json(tmp_path / "file") == {"č": "b\udcff \\udcff"}
-    assert "č" in (tmp_path / "file").read_text(encoding="utf-8")
-
-
 def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, capsys):
     path = tmp_path / "file"
 
@@ -420,7 +404,7 @@ def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SystemExit) as stop, one_line_errors():
-        write_whole(path, "content")
+        files.write_whole(path, "content")
     assert str(path) in stop.value.code
     assert "MB are free" in stop.value.code
 
@@ -468,7 +452,8 @@ def test_where_there_are_no_locks_a_run_warns_once_and_goes_on(
     assert f"warning: no locks in {tmp_path} ({os.strerror(reason)})" in err
     assert err.count("\n") == 1
     assert is_in_use(run.folder)
-    run.finish()
+    with run:
+        run.finish()
     assert not is_in_use(run.folder)
     (run.folder / ".lock").write_text("1\n")
     assert is_in_use(run.folder)  # for all that is known
@@ -488,18 +473,18 @@ def test_only_would_block_means_in_use(reason, tmp_path, monkeypatch):
 # --- the loop -----------------------------------------------------------------------------------
 
 
-def loop(run, max_epochs=2, steps=None):
+def loop(run, losses=None, max_epochs=2, steps=None):
     """A training loop that records which images it was given; steps: stop after so many."""
     seen = []
     run.restore_arrays(params())
-    with run.recording():
+    with run:
         for epoch in run.epochs(max_epochs):
-            for step, batch in run.batches(10, 4, seed=3):
-                seen.append((epoch, step, batch.tolist()))
-                run.count(0.5, 1, len(batch), 0.1)
+            for batch in run.batches(10, 4, seed=3):
+                seen.append((epoch, batch.step, batch.indices.tolist()))
+                run.count(next(losses) if losses else 0.5, 1, 0.1)
                 if len(seen) == steps:
                     os.kill(os.getpid(), signal.SIGINT)
-            run.finish_epoch(run.epoch_row(0.25, 0.75))
+            run.end_epoch(lambda: (0.25, 0.75))
     return seen
 
 
@@ -524,11 +509,49 @@ def test_an_interrupted_loop_goes_on_where_it_was(tmp_path, steps):
     assert stop.value.signum == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is handler
     assert run.results["status"] == "interrupted"
-    unlock(run.folder)
     run = Run.start(tmp_path / "run", resume=True)
     assert loop(run) == expected[steps:]
     for ours, theirs in zip(run.history, whole.history, strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_batches_of_some_images_and_how_far_training_is(tmp_path):
+    run, found = Run.start(tmp_path / "run"), []
+    run.restore_arrays(params())
+    with run:
+        for _ in run.epochs(2):
+            for batch in run.batches(np.array([3, 8, 9]), 2, seed=3):
+                found.append(batch)
+                run.count(0.5, 1, 0.1)
+            run.end_epoch(lambda: (0.25, 0.75))
+    assert [batch.progress for batch in found] == [0.125, 0.375, 0.625, 0.875]
+    assert sorted(np.concatenate([batch.indices for batch in found[:2]])) == [3, 8, 9]
+    assert found[0].rng.random() == np.random.default_rng([3, 1, 1, 0]).random()
+    assert found[0].rng.random() != found[1].rng.random()
+
+
+def test_calls_that_were_forgotten_are_named(tmp_path):
+    run = Run.start(tmp_path / "run")
+    with pytest.raises(RuntimeError, match="restore_arrays or restore_torch before the first"):
+        next(run.epochs(2))
+    run.restore_arrays(params())
+    epochs = run.epochs(2)
+    next(epochs)
+    batches = run.batches(10, 4, seed=3)
+    next(batches)
+    with pytest.raises(RuntimeError, match="expected count in step 1"):
+        next(batches)
+    with pytest.raises(RuntimeError, match="expected end_epoch at the end of epoch 1"):
+        next(epochs)
+
+
+def test_columns_are_kept_and_arrays_are_not(tmp_path):
+    run = saved_run(tmp_path / "run")
+    run.position.num_seen = 1
+    run.add_column("both", lambda row: row["valid_loss"] + row["more"])
+    run.end_epoch(lambda: {"valid_loss": 1, "valid_acc": 0, "more": 2, "confusion": np.eye(2)})
+    assert run.history[0]["both"] == 3
+    assert "confusion" not in run.history[0]
 
 
 def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
@@ -543,20 +566,25 @@ SIGNALS = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-def test_a_signal_within_stoppable_ends_it_there(tmp_path, signum):
-    run = saved_run(tmp_path / "run")
-    run.position = Position(epoch=3, step=5)
-    with pytest.raises(Interrupted), run.recording(), run.stoppable():
+@pytest.mark.parametrize("of_epoch", [True, False])
+def test_a_signal_ends_an_evaluation_where_it_is(tmp_path, signum, of_epoch):
+    def evaluate():
         os.kill(os.getpid(), signum)
         pytest.fail("went on")
-    assert resumed(tmp_path / "run", params()).position == Position(epoch=3, step=5)
+
+    run = saved_run(tmp_path / "run")
+    run.position = Position(epoch=3, step=5, num_seen=1)
+    with pytest.raises(Interrupted) as stop, run:
+        (run.end_epoch if of_epoch else run.finish)(evaluate)
+    assert stop.value.signum == signum
+    assert resumed(tmp_path / "run", params()).position == Position(epoch=3, step=5, num_seen=1)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal")
 def test_a_signal_that_is_ignored_as_by_nohup_stays_ignored(tmp_path):
     earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Run.start(tmp_path / "run").recording():
+        with Run.start(tmp_path / "run"):
             os.kill(os.getpid(), signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -566,7 +594,7 @@ def test_a_signal_that_is_ignored_as_by_nohup_stays_ignored(tmp_path):
 def test_a_clock_that_is_set_while_a_run_goes_on_changes_no_duration(tmp_path, monkeypatch):
     jumps = iter(range(10**9, 0, -(10**6)))
     monkeypatch.setattr(time, "time", lambda: next(jumps))
-    monkeypatch.setattr("support.run.PLAIN_LINE_SECONDS", 0)
+    monkeypatch.setattr(progress, "PLAIN_LINE_SECONDS", 0)
     run = Run.start(tmp_path / "run", {"checkpoint_minutes": 60.0})
     loop(run)
     assert all(0 <= row["seconds"] < 10**6 for row in run.history)
@@ -574,21 +602,21 @@ def test_a_clock_that_is_set_while_a_run_goes_on_changes_no_duration(tmp_path, m
 
 def test_a_second_signal_stops_at_once(tmp_path):
     run = Run.start(tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt), run.recording():
+    with pytest.raises(KeyboardInterrupt), run:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
     assert run.results["status"] == "interrupted"
 
 
 def test_a_loss_that_is_not_finite_says_where_and_what_was_before(tmp_path):
-    run = saved_run(tmp_path / "run")
-    run.count(0.5, 1, 10, 0.1)
+    run = Run.start(tmp_path / "run")
+    losses = iter([0.5, float("nan")])
     message = (
-        r"the loss is nan in epoch 1, step 1, at learning rate 0.1; .* loss was 0.5; "
+        r"the loss is nan in epoch 1, step 2, at learning rate 0.1; .* loss was 0.5; "
         r"try a smaller --lr-scale, or check the gradients: python3 check_grads.py"
     )
-    with pytest.raises(Diverged, match=message), run.recording():
-        run.count(float("nan"), 1, 10, 0.1)
+    with pytest.raises(Diverged, match=message):
+        loop(run, losses)
     assert run.results["status"] == "diverged"
 
 
@@ -628,7 +656,7 @@ def test_tensors_are_restored_with_their_optimizer(tmp_path):
 
 
 def test_progress_is_plain_without_a_terminal(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("support.run.PLAIN_LINE_SECONDS", 0)
+    monkeypatch.setattr(progress, "PLAIN_LINE_SECONDS", 0)
     loop(Run.start(tmp_path / "run"), max_epochs=1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from skimage.io import imread
 
-from conftest import ROOT, run_files
+from conftest import ROOT, run_files, run_script, start_slowly
 
 SMALL = ("--dataset", "synthetic", "--train-size", 300, "--epochs", 3)  # 6 steps an epoch
+SMALL += ("--threads", 1)  # unless another number follows; the last one counts
 
 
 def history(folder):
@@ -46,14 +47,7 @@ def assert_same_run(folder, other):
 def whole(data_dir, tmp_path_factory):
     """The folder of a run that nothing disturbed, and what it printed."""
     folder = tmp_path_factory.mktemp("whole")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", ROOT / "train.py", *map(str, SMALL), "--threads", "2"],
-        env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(folder)},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_script("train.py", *SMALL, "--threads", 2, data_dir=data_dir, save_dir=folder)
     assert done.returncode == 0, done.stderr
     return folder / "train", done.stdout
 
@@ -112,18 +106,19 @@ def test_the_same_seed_gives_the_same_bits_and_the_earlier_run_stays(script, who
 def test_an_interrupted_run_is_resumed_with_the_same_bits(kill, script, whole, data_dir, tmp_path):
     """Ended after the first epoch, wherever the second one is by then."""
     folder = tmp_path / "out" / "train"
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *map(str, SMALL), "--threads", "2"],
-        env={**os.environ, "DATA_DIR": str(data_dir), "SAVE_DIR": str(tmp_path / "out")},
+    process = start_slowly(
+        "train.py",
+        *(*SMALL, "--threads", 2),
+        data_dir=data_dir,
+        save_dir=tmp_path / "out",
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (folder / "history.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(kill)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     if kill == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
         assert results(folder)["status"] == "running"
@@ -210,7 +205,7 @@ def test_a_checkpoint_without_room_ends_in_one_line_and_can_be_resumed(script, w
     assert "a limit on the size of files was met" in done.stderr
     assert done.stderr.count("\n") == 1
     folder = tmp_path / "out" / "train"
-    assert not [path.name for path in folder.rglob("*.part")]
+    assert not [path.name for path in folder.rglob(".part-*")]
     done = script("train.py", *SMALL, "--threads", 2, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same_run(folder, whole[0])
@@ -223,7 +218,7 @@ def test_a_second_run_at_once_into_the_same_folder_is_refused(data_dir, script, 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (tmp_path / "out" / "train" / "results.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)

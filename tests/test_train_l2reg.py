@@ -32,7 +32,7 @@ def test_three_weights_are_regularized_and_no_bias(rng):
 
 def test_one_folder_a_weight_decay_and_a_comparison(script, tmp_path):
     options = ["--dataset", "synthetic", "--train-size", 200, "--epochs", 2]
-    options += ["--weight-decay", 0.001, 0.1]
+    options += ["--threads", 1, "--weight-decay", 0.001, 0.1]
     done = script("train_l2reg.py", *options)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "train_l2reg"

@@ -2,11 +2,7 @@
 
 import time
 
-from support.files import write_table
-from support.run import Run
-
-import metrics
-import plots
+from support import metrics, plots, tables
 
 FILTER_STEPS = 200  # between two pictures of the filters
 CURVES_SECONDS = 5  # between two pictures of the curves at least
@@ -17,7 +13,7 @@ NUM_EXAMPLES = 3  # of each cell of the confusion matrix
 class Gallery:
     """The pictures and tables of one run, in its folder.
 
-    run: the Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
+    run: the runs.Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
     the first layer's filters, (F, C, k, k).
     """
 
@@ -54,36 +50,53 @@ class Gallery:
         loss of each of them, cross-entropy if not given.
         """
         self._draw_curves(self.run.history)
-        folder, dataset = self.run.folder, self.dataset
-        names, note = dataset.class_names, dataset.note
-        plots.draw_filters_before_after(
-            folder / "filters_before_after.png", self.before, self.first_filters(), note
-        )
-        confusion = metrics.confusion_matrix(dataset.test_y, logits.argmax(axis=1), len(names))
+        path, note = self.run.folder / "filters_before_after.png", self.dataset.note
+        plots.draw_filters_before_after(path, self.before, self.first_filters(), note)
+        names = self.dataset.class_names
+        confusion = metrics.confusion_matrix(self.dataset.test_y, logits.argmax(axis=1), len(names))
         print(f"test: loss {test_loss:.4f}, accuracy {metrics.accuracy(confusion):.2%}")
         print(metrics.confusion_table(confusion, names))
         print(metrics.per_class_table(confusion, names))
-        rows = [
-            {"true": name, **dict(zip(names, counts, strict=True))}
-            for name, counts in zip(names, confusion.tolist(), strict=True)
-        ]
-        write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
-        plots.draw_confusion_matrix(folder / "confusion_matrix.png", confusion, names, note)
-        worst = metrics.worst_mistakes(logits, dataset.test_y, names, NUM_WORST, losses)
-        write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
-        images = dataset.pixels(dataset.test_x[[mistake["index"] for mistake in worst]])
-        if worst:
-            plots.draw_tiles(folder / "worst_20_images.png", images[None])
-        examples = metrics.cell_examples(logits, dataset.test_y, NUM_EXAMPLES)
-        tiles = dataset.pixels(dataset.test_x[examples.ravel()])
-        tiles[examples.ravel() < 0] = 0
-        tiles = tiles.reshape(len(names), len(names) * NUM_EXAMPLES, *tiles.shape[1:])
-        plots.draw_tiles(folder / "confusion_examples.png", tiles)
-        captions = [metrics.mistake_caption(mistake) for mistake in worst]
-        plots.draw_mistakes(folder / "worst_20.png", images, captions, note)
+        self._write_confusion(confusion)
+        self._write_worst(
+            metrics.worst_mistakes(logits, self.dataset.test_y, names, NUM_WORST, losses)
+        )
+        self._draw_examples(metrics.cell_examples(logits, self.dataset.test_y, NUM_EXAMPLES))
         return {
             "test_loss": test_loss,
             "test_acc": metrics.accuracy(confusion),
             "precision": dict(zip(names, metrics.precision(confusion).tolist(), strict=True)),
             "recall": dict(zip(names, metrics.recall(confusion).tolist(), strict=True)),
         }
+
+    def _write_confusion(self, confusion):
+        """The confusion matrix as a table and as a picture."""
+        folder, names = self.run.folder, self.dataset.class_names
+        rows = [
+            {"true": name, **dict(zip(names, counts, strict=True))}
+            for name, counts in zip(names, confusion.tolist(), strict=True)
+        ]
+        tables.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
+        path = folder / "confusion_matrix.png"
+        plots.draw_confusion_matrix(path, confusion, names, self.dataset.note)
+
+    def _write_worst(self, worst):
+        """The worst mistakes as a table, as a picture, and their images alone for the page."""
+        folder, dataset = self.run.folder, self.dataset
+        tables.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
+        images = dataset.pixels(dataset.test_x[[mistake["index"] for mistake in worst]])
+        if worst:
+            plots.draw_tiles(folder / "worst_20_images.png", images[None])
+        captions = [metrics.mistake_caption(mistake) for mistake in worst]
+        plots.draw_mistakes(folder / "worst_20.png", images, captions, dataset.note)
+
+    def _draw_examples(self, examples):
+        """Images of each cell of the confusion matrix, for the page; black where there are no more.
+
+        Shape: examples (K, K, NUM_EXAMPLES) of indices, -1 for none.
+        """
+        tiles = self.dataset.pixels(self.dataset.test_x[examples.ravel()])
+        tiles[examples.ravel() < 0] = 0
+        rows, columns, each = examples.shape
+        tiles = tiles.reshape(rows, columns * each, *tiles.shape[1:])
+        plots.draw_tiles(self.run.folder / "confusion_examples.png", tiles)

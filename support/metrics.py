@@ -5,6 +5,8 @@ the number of examples. A ratio 0/0 (the precision of a class that was never pre
 of one that never occurs, any metric of no examples) is 0, as in scikit-learn with zero_division=0.
 """
 
+from support.tables import text_table
+
 import numpy as np
 
 
@@ -58,23 +60,20 @@ def support(confusion):
 
 def confusion_table(confusion, class_names):
     """The confusion matrix as lines of text, rows the true class, columns the predicted one."""
-    names = [name[:5] for name in class_names]
-    lines = ["true \\ predicted " + "".join(f"{name:>6}" for name in names)]
-    for name, counts in zip(class_names, confusion, strict=True):
-        lines.append(f"{name[:16]:17}" + "".join(f"{count:6d}" for count in counts))
-    return "\n".join(lines)
+    columns = [("true \\ predicted", "<"), *((name[:5], "4d") for name in class_names)]
+    rows = [[name[:16], *counts] for name, counts in zip(class_names, confusion, strict=True)]
+    return text_table(columns, rows)
 
 
 def per_class_table(confusion, class_names):
     """Precision, recall, F1 and support of each class and their means, as lines of text."""
-    columns = [precision(confusion), recall(confusion), f1(confusion)]
-    width = max(len("mean"), *map(len, class_names))
-    lines = [f"{'':{width}}  precision  recall      F1  support"]
-    for name, *values, count in zip(class_names, *columns, support(confusion), strict=True):
-        lines.append(_table_row(name, width, values, count))
-    means = [column.mean() for column in columns]
-    lines.append(_table_row("mean", width, means, np.sum(confusion)))
-    return "\n".join(lines)
+    shares = np.stack([precision(confusion), recall(confusion), f1(confusion)], axis=1)
+    columns = [("", "<"), ("precision", ".4f"), ("recall", ".4f"), ("F1", ".4f"), ("support", "d")]
+    rows = [
+        [name, *values, count]
+        for name, values, count in zip(class_names, shares, support(confusion), strict=True)
+    ]
+    return text_table(columns, [*rows, ["mean", *shares.mean(axis=0), np.sum(confusion)]])
 
 
 MISTAKE_COLUMNS = ["index", "true", "loss"] + [
@@ -128,11 +127,6 @@ def mistake_caption(row):
     lines = [f"true: {row['true']}, loss {row['loss']:.1f}"]
     lines += [f"{row[f'probability_{rank}']:6.1%}  {row[f'class_{rank}']}" for rank in (1, 2, 3)]
     return "\n".join(lines)
-
-
-def _table_row(name, width, values, count):
-    shares = "{:9.4f}  {:6.4f}  {:6.4f}".format(*values)
-    return f"{name:{width}}  {shares}  {count:7d}"
 
 
 def _ratio(numerator, denominator):

@@ -1,0 +1,92 @@
+"""What all pictures share: how they are drawn and written, and the style of their panels.
+
+Every figure is drawn with matplotlib's defaults, not with the user's settings; nothing is shown on
+a screen and no figure stays open. A picture that fails to be drawn is a line of warning; it is
+written whole or not at all, so that a viewer never sees half of it. Matplotlib and scikit-image are
+imported where they are used: a script's --help need not wait.
+"""
+
+import functools
+import io
+from pathlib import Path
+
+from support import drawing, files
+
+TRAIN, VALID = "tab:purple", "tab:cyan"  # colours of training and validation
+PARTS = (("train", TRAIN, "training"), ("valid", VALID, "validation"))  # prefix, colour, label
+
+
+def image_file(draw):
+    """Write what `draw` returns: a path, and an image as an array of uint8 or a PNG file's bytes.
+
+    What goes wrong while it is drawn is a warning.
+    Raises: OSError if the file cannot be written.
+    """
+
+    @functools.wraps(draw)
+    def draw_and_write(*args, **kwargs):
+        drawn = None
+        with drawing.warning_only(draw.__name__):
+            drawn = draw(*args, **kwargs)
+        if drawn is not None:
+            path, image = drawn
+            _write(Path(path), image)
+
+    return draw_and_write
+
+
+def figure_file(draw):
+    """As image_file, for what returns a path and a matplotlib figure."""
+
+    @functools.wraps(draw)
+    @drawing.own_settings()
+    def draw_png(*args, **kwargs):
+        path, figure = draw(*args, **kwargs)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=100)
+        return path, buffer.getvalue()
+
+    return image_file(draw_png)
+
+
+def _write(path, image):
+    from skimage.io import imsave
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(path) as temporary:
+        if isinstance(image, bytes):
+            temporary.write_bytes(image)
+        else:
+            imsave(temporary, image, check_contrast=False)
+
+
+def new_figure(width, height, note=""):
+    """A figure of width x height inches that belongs to no window; note: a line at its foot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if note:
+        figure.supxlabel(note, color="tab:red", fontsize=11)
+    return figure
+
+
+def show(axes, image, title=None):
+    """An image without axes, each of its pixels a square. Shape: (H, W) or (H, W, 3) of uint8."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.axis("off")
+    axes.set_title(title)
+
+
+def style_epochs(axes):
+    """A grid, and ticks at whole epochs only."""
+    axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def style_log_axis(axis):
+    """Ticks at 1, 2, 5, 10 ..., written as plain numbers."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")

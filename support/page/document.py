@@ -1,0 +1,75 @@
+"""The page as one file, which needs no network and no server."""
+
+import contextlib
+import secrets
+import time
+from pathlib import Path
+
+from support import files
+from support.page import formats, sections
+
+import jinja2
+from markupsafe import Markup
+
+HERE = Path(__file__).parent
+SECTIONS = (
+    sections.task_1, sections.task_2, sections.task_3, sections.task_4, sections.bonus
+)  # fmt: skip
+WATCH_SECONDS = 1  # between two looks at the run folders
+
+
+def write_page(save_dir, live=False):
+    """Read all runs in save_dir and write save_dir/report.html; returns its path.
+
+    live: the open page follows by itself.
+    """
+    page = _template().render(
+        **{section.__name__: section(save_dir) for section in SECTIONS},
+        live=live,
+        version=str(time.time_ns()),
+        nonce=secrets.token_urlsafe(16),
+        written=time.strftime("%Y-%m-%d %H:%M"),
+    )
+    save_dir.mkdir(parents=True, exist_ok=True)
+    path = save_dir / "report.html"
+    files.write_whole(path, page.strip())
+    return path
+
+
+def _template():
+    options = dict.fromkeys(
+        ("autoescape", "trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True
+    )
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), **options)
+    filters = {f.__name__: f for f in (formats.percent, formats.number, formats.duration)}
+    environment.filters |= {**filters, "transposed": lambda columns: zip(*columns, strict=True)}
+    environment.globals["file"] = _inlined
+    return environment.get_template("page.html")
+
+
+def _inlined(name):
+    """The style sheet or the script of the page as it is."""
+    return Markup((HERE / name).read_text(encoding="utf-8").strip())
+
+
+def follow(save_dir):
+    """Rewrite the live page whenever a run has got on, until Ctrl-C; then once more, to stay."""
+    before = _progress(save_dir)
+    try:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            now = _progress(save_dir)
+            if now != before:
+                before = now
+                write_page(save_dir, live=True)
+    except KeyboardInterrupt:
+        write_page(save_dir)
+
+
+def _progress(save_dir):
+    """What changes when a run gets on: when its tables were last written."""
+    times = {}
+    for path in [*save_dir.rglob("*.csv"), *save_dir.rglob("results.json")]:
+        with contextlib.suppress(OSError):  # moved aside in between
+            times[path] = path.stat().st_mtime_ns
+    return times

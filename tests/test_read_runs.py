@@ -1,0 +1,80 @@
+from support import files, read_runs, tables
+from support.locks import unlock
+from support.read_runs import Record
+from support.run import HISTORY_COLUMNS, Run
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A finished run of two epochs of 1,000 images, 50 at a time, 2 s each."""
+    files.write_json(tmp_path / "config.json", {"batch_size": 50})
+    results = {"status": "finished", "num_train": 1001, "test_acc": 0.875}
+    files.write_json(tmp_path / "results.json", results)
+    rows = [dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": e, "seconds": 2} for e in (1, 2)]
+    tables.write_table(tmp_path / "history.csv", HISTORY_COLUMNS, rows)
+    files.write_arrays(tmp_path / "model.npz", {"0.conv1.weights": np.ones((2, 25))})
+    return tmp_path
+
+
+def test_a_run_is_read(folder):
+    run = Record(folder)
+    assert (run.state, run.num_epochs, run.test_acc, run.seconds) == ("finished", 2, 0.875, 4)
+    assert run.milliseconds_a_step == 1000 * 4 / (2 * 21)
+    assert run.history["epoch"] == [1, 2]
+    assert run.epochs[1] == dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": 2, "seconds": 2}
+    assert run.arrays("model.npz")["0.conv1.weights"].shape == (2, 25)
+    assert run.problems == []
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "empty"])
+def test_what_is_not_there_is_empty_and_no_problem(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    run = Record(tmp_path / name)
+    assert (run.results, run.config, run.history, run.epochs) == ({}, {}, {}, [])
+    assert (run.test_acc, run.milliseconds_a_step, run.seconds) == (None, None, 0)
+    assert (run.arrays("model.npz"), run.rows("losses.csv", ("epoch",))) == ({}, [])
+    assert run.problems == []
+    assert run.state == ("damaged" if name == "empty" else "missing")
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json", "history.csv", "model.npz"])
+def test_a_damaged_file_is_a_sentence_and_the_rest_is_read(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-5] + b'"\xff')
+    run = Record(folder)
+    empty = {
+        "config.json": run.config,
+        "results.json": run.results,
+        "history.csv": run.history,
+        "model.npz": run.arrays("model.npz"),
+    }
+    assert [key for key, value in empty.items() if not value] == [name]
+    [problem] = run.problems
+    assert problem.startswith(f"{folder.name}/{name} cannot be read: ")
+    assert "\n" not in problem
+
+
+def test_a_run_that_says_it_goes_on_and_holds_no_lock_was_killed(tmp_path):
+    run = Run.start(tmp_path / "train", {"epochs": 1})
+    assert Record(tmp_path / "train").state == "running"
+    unlock(run.folder)
+    assert Record(tmp_path / "train").state == "killed"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1, 1), ("12", 12), ("0.5", 0.5), ("nan", None), ("x", None), (None, None), (True, None),
+     (10**400, None), ([], None), (float("inf"), None)],
+)  # fmt: skip
+def test_as_number(value, expected):
+    assert read_runs.as_number(value) == expected
+
+
+def test_only_what_makes_a_comparison_unfair_is_a_difference():
+    ours = {"seed": 0, "num_train": 1000, "epochs": 8, "threads": 1}
+    theirs = {"seed": 1, "num_train": 500, "epochs": 8, "threads": 2, "batch_size": 50}
+    assert read_runs.differences(ours, theirs) == ["num train 1000 and 500", "seed 0 and 1"]
