@@ -17,10 +17,10 @@ as it is and mirrored: its logits are kept, and the student's steps cost no more
 Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015.
 """
 
-import json
 import pickle
 from pathlib import Path
 
+from support import files
 from support.errors import RunError
 
 import torch
@@ -46,7 +46,7 @@ def load(config, folder, train_x, device):
     if path.resolve() == Path(folder).resolve():
         raise RunError(f"--teacher: {path} is this run's own folder; choose another --save-dir")
     try:
-        options = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        options = files.read_json(path / "config.json")
         state = torch.load(path / "model.pt", map_location=device, weights_only=True)
         if options["model"] != "strong":
             raise RunError("it is not a run of --model strong")

@@ -142,7 +142,8 @@ def compare(config, run, filters, note):
     other = Record(Path(config.save_dir) / name)
     weights = other.arrays("model.npz").get("0.conv1.weights")
     if other.test_acc is None or weights is None or not other.history:
-        reason = "; ".join(other.problems) or f"{other.folder} is {other.state}"
+        state = f"{other.folder} is {other.state}, or of another network"
+        reason = "; ".join(other.problems) or state
         print(f"no finished NumPy run with the same λ to compare with: {reason}")
         return
     ours = {**run.results, **asdict(config)}

@@ -6,7 +6,6 @@ and the first runs of a turn, in which caches and pools wake up, do not count. W
 the medians over all rounds.
 """
 
-import csv
 import multiprocessing
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from support import tables
 from support.facts import software_facts
 from support.options import available_threads
 from support.start import ROOT
@@ -107,10 +107,7 @@ def machine(*packages):
 def write(name, rows):
     """Rows, dicts with the same keys, to out/benchmarks/<name>.csv."""
     OUT.mkdir(parents=True, exist_ok=True)
-    with (OUT / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    tables.write_table(OUT / f"{name}.csv", list(rows[0]), rows)
     print(f"the table is in {OUT / name}.csv")
 
 

@@ -11,8 +11,6 @@ CIFAR-10 with bits, headers and lengths changed must be read correctly or refuse
 """
 
 import argparse
-import csv
-import json
 import os
 import pickle
 import random
@@ -27,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from support import cifar10_batches, data, mnist_files
+from support import cifar10_batches, data, files, mnist_files, tables
 from support.checkpoints import Arrays, Tensors
 from support.start import ROOT
 
@@ -52,11 +50,10 @@ def start(script, folder, *options):
 
 def outcome(folder):
     """The history without seconds, and the weights of a finished run."""
-    with (folder / "history.csv").open() as file:
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    history = tables.read_table(folder / "history.csv")
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
     if (folder / "model.npz").exists():
-        with np.load(folder / "model.npz") as arrays:
-            return rows, {name: arrays[name] for name in arrays.files}
+        return rows, files.read_arrays(folder / "model.npz")
     import torch
 
     tensors = torch.load(folder / "model.pt", weights_only=True)
@@ -71,9 +68,9 @@ def check_readable(folder):
         if path.name.startswith(".") or path.is_dir():
             continue
         if path.suffix == ".json":
-            json.loads(path.read_text())
+            files.read_json(path)
         elif path.suffix == ".csv":
-            list(csv.DictReader(path.open()))
+            tables.read_table(path)
         elif path.suffix == ".png":
             imread(path)
         elif path.name.startswith("checkpoint"):
