@@ -18,7 +18,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import data
+from support import data, torch_training
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from torch.nn import functional
 import plots
 import pytorch_cifar
 import runs
-import torch_training
 
 
 @dataclass(kw_only=True)

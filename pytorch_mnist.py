@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data
+from support import data, torch_training
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from torch.nn import functional
 
 import plots
 import runs
-import torch_training
 from gallery import Gallery
 
 # learning rate from the given epoch on

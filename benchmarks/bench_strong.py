@@ -18,7 +18,7 @@ import sys
 import side_by_side
 from side_by_side import np, runs
 
-import strong_model
+from strong import training
 
 FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
@@ -75,7 +75,7 @@ def ablation(given):
 
     def settings(options):
         argv = [*given, *options]
-        return runs.parse(strong_model.config_class(argv), argv, __doc__)
+        return runs.parse(training.config_class(argv), argv, __doc__)
 
     rows = []
     for name, options in ABLATIONS.items():
