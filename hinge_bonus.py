@@ -18,7 +18,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import comparisons, data, tables
+from support import comparisons, data, tables, torch_training
 from support.errors import Diverged, one_line_errors
 from support.folders import claim
 from support.locks import unlock
@@ -29,7 +29,6 @@ import torch
 from torch.nn import functional
 
 import pytorch_cifar
-import torch_training
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import comparisons, data, tables
+from support import comparisons, data, tables, torch_training
 from support.errors import one_line_errors
 from support.facts import run_facts
 from support.options import option, parse
@@ -23,8 +23,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-
-import torch_training
 
 # learning rate from the given epoch on, as in train.py
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}

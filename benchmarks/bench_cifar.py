@@ -22,11 +22,12 @@ def build(
     in_memory: tensors made once, indexed; channels_last: memory format; fused: SGD's update;
     bfloat16: where the device is fast at it; pool_first: ReLU after the pooling, not before.
     """
+    from support import torch_training
+
     import torch
     from torch.nn import functional
 
     import pytorch_cifar
-    import torch_training
 
     class LabOrder(pytorch_cifar.ConvolutionalModel):
         def forward(self, x):

@@ -22,7 +22,7 @@ from side_by_side import ROOT, np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support.options import parse
 
-import strong_model
+from strong import training
 
 FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
@@ -79,7 +79,7 @@ def ablation(given):
 
     def settings(options):
         argv = [*given, *options]
-        return parse(strong_model.config_class(argv), argv, __doc__)
+        return parse(training.config_class(argv), argv, __doc__)
 
     rows = []
     for name, options in ABLATIONS.items():

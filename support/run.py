@@ -120,7 +120,7 @@ class Run:
     def restore_arrays(self, params):
         """Save params, a dict of NumPy arrays, in checkpoints; set them in place from the last one.
 
-        In place of the dict, an object with arrays(), which returns it, and load(dict).
+        Or an object with arrays(), which returns the dict, and load(dict).
         Raises: RunError if there are checkpoints and none is whole, or of this network.
         """
         self._checkpoints.hold_arrays(params)
@@ -193,7 +193,7 @@ class Run:
 
         Raises: Diverged unless the loss is finite. So it belongs before the update.
         """
-        at, loss = self.position, float(loss)
+        at, loss, num_images = self.position, float(loss), self._batch_size
         if not math.isfinite(loss):
             last = "none" if at.last_loss is None else f"{at.last_loss:.4g}"
             raise Diverged(
@@ -201,24 +201,23 @@ class Run:
                 f"{lr:g}; the last finite loss was {last}; {self._advice()}"
             )
         at.last_loss, at.lr = loss, lr
-        at.num_seen += self._batch_size
-        at.num_correct += int(num_correct)
-        at.loss_sum += loss * self._batch_size
+        at.num_seen, at.num_correct = at.num_seen + num_images, at.num_correct + int(num_correct)
+        at.loss_sum += loss * num_images
 
-    def end_epoch(self, validate):
+    def end_epoch(self, validate, then=None):
         """Evaluate, add a row to the history, draw, and save where the next epoch starts.
 
         validate(): (loss, accuracy) of the validation images, or a dict of columns with valid_loss
         and valid_acc at least; an array in it is shown, and not kept. A signal may end it anywhere:
-        it changes nothing that a checkpoint holds.
+        it changes nothing that a checkpoint holds. then(): what does, after it.
         """
         at = self.position
         with self.signals.anywhere():
             result = validate()
             if not isinstance(result, dict):
                 result = dict(zip(("valid_loss", "valid_acc"), result, strict=True))
-            row = {"epoch": at.epoch, "lr": at.lr, "seconds": at.seconds}
-            row |= {"train_loss": at.mean_loss, "train_acc": at.accuracy, **result}
+            values = at.epoch, at.lr, at.mean_loss, at.accuracy, None, None, at.seconds
+            row = dict(zip(HISTORY_COLUMNS, values, strict=True)) | result
             for name, value in self._columns.items():
                 row[name] = value(row)
             kept = {key: value for key, value in row.items() if not isinstance(value, np.ndarray)}
@@ -226,6 +225,8 @@ class Run:
                 self._gallery.after_epoch(kept)
             if self._log is not None:
                 self._log.after_epoch(row)
+        if then is not None:
+            then()
         self.history.append(kept)
         self.position = Position(epoch=at.epoch + 1, last_loss=at.last_loss, lr=at.lr)
         self.save_checkpoint()
@@ -283,10 +284,9 @@ class Run:
         self.signals.release()
 
     def _advice(self):
-        advice = "try a smaller --lr-scale"
-        if self._checkpoints.format is checkpoints.Arrays:  # gradients written by hand
-            advice += ", or check the gradients: python3 check_grads.py"
-        return advice
+        is_by_hand = self._checkpoints.format is checkpoints.Arrays  # the gradients
+        check = ", or check the gradients: python3 check_grads.py" if is_by_hand else ""
+        return f"try a smaller --lr-scale{check}"
 
     def _stop(self, signum):
         """Save and raise Interrupted."""

@@ -10,13 +10,11 @@ import sys
 import pytest
 from Cython.Compiler import Options
 
-from conftest import ROOT, needs_torch
+from conftest import ROOT, imported, needs_torch
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
-SUPPORT = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in ROOT.glob("support/**/[!_]*.py")
-)
+SUPPORT = sorted(f"support.{path.stem}" for path in ROOT.glob("support/[!_]*.py"))
+STRONG = sorted(f"strong.{path.stem}" for path in ROOT.glob("strong/[!_]*.py"))
 EXTENSIONS = sorted(path.stem for path in ROOT.glob("*.pyx"))
 FRAMEWORK = {"layers", "nn", *EXTENSIONS}
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
@@ -30,21 +28,9 @@ ALLOWED = {
     "train_l2reg": {"layers", "train"},
     "report": set(),
     "setup_cython": set(),
-    "ranks": set(),
-    "torch_training": {"ranks"},
-    "muon": set(),
-    "hard_images": {"ranks"},
-    "strong_model": {"hard_images", "muon", "torch_training"},
-    "pytorch_mnist": {"torch_training"},
-    "distillation": {"strong_model", "torch_training"},
-    "pytorch_cifar": {
-        "distillation",
-        "hard_images",
-        "ranks",
-        "strong_model",
-        "torch_training",
-    },
-    "hinge_bonus": {"pytorch_cifar", "torch_training"},
+    "pytorch_mnist": set(),
+    "pytorch_cifar": {"strong"},
+    "hinge_bonus": {"pytorch_cifar"},
 }
 
 
@@ -62,14 +48,24 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, *EXTENSIONS}
+    ours = imports(module) & {*MODULES, *EXTENSIONS, "strong"}
     assert ours <= ALLOWED[module]
 
 
 @pytest.mark.parametrize("module", SUPPORT)
 def test_support_knows_nothing_of_the_lesson(module):
+    assert not imports(module) & {*MODULES, *EXTENSIONS, "strong"}
+    assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("module", STRONG)
+def test_strong_knows_no_script(module):
     assert not imports(module) & {*MODULES, *EXTENSIONS}
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
+
+
+def test_strong_is_imported_only_where_it_is_asked_for():
+    assert not any(name.startswith("strong") for name in imported(ROOT / "pytorch_cifar.py"))
 
 
 @pytest.mark.parametrize("module", ["train", "train_l2reg", "check_grads"])
@@ -95,9 +91,9 @@ def test_importing_a_module_runs_nothing(of_torch, tmp_path):
     """All of one half in one process, PyTorch takes seconds."""
     if of_torch:
         pytest.importorskip("torch")
-    modules = [m for m in MODULES if needs_torch(ROOT / f"{m}.py") == of_torch]
-    modules = sorted({*modules} - {"setup_cython"}, key=lambda m: len(ALLOWED.get(m, ())))
-    modules = modules if of_torch else SUPPORT + modules
+    modules = {*MODULES, *SUPPORT, *STRONG} - {"setup_cython"}
+    modules = [m for m in modules if needs_torch(ROOT / f"{m.replace('.', '/')}.py") == of_torch]
+    modules.sort(key=lambda m: len(ALLOWED.get(m, ())))  # what others import first
     assert modules
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_ALL, ROOT, *modules],

@@ -78,8 +78,8 @@ def share(batch):
 
     Where there are more ranks than images, a rank without one takes the first, with weight 0.
     """
-    mine = batch[rank() :: size()]
-    return (mine, len(mine) * size() / len(batch)) if len(mine) else (batch[:1], 0.0)
+    part = batch[rank() :: size()]
+    return (part, len(part) * size() / len(batch)) if len(part) else (batch[:1], 0.0)
 
 
 def summed(*numbers):
@@ -96,8 +96,8 @@ def gathered(values, num_images):
     if size() == 1:
         return values
     of_all = torch.zeros(num_images, device=_device())
-    mine = of_all[rank() :: size()]
-    mine.copy_(values[: len(mine)])
+    part = of_all[rank() :: size()]
+    part.copy_(values[: len(part)])
     distributed.all_reduce(of_all)
     return of_all.cpu()
 
@@ -118,11 +118,11 @@ def average_statistics(model):
 
 def in_parts(function, parts):
     """[function(part) for part in parts], each rank doing its share of them."""
-    mine = [function(part) for part in parts[rank() :: size()]]
+    results = [function(part) for part in parts[rank() :: size()]]
     if size() == 1:
-        return mine
+        return results
     gathered = [None] * size()
-    distributed.all_gather_object(gathered, mine)
+    distributed.all_gather_object(gathered, results)
     return [gathered[number % size()][number // size()] for number in range(len(parts))]
 
 
