@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import support  # says in one line what is missing
 from support import files, tables
+from support.errors import one_line_errors
 from support.framework import load_layers
+from support.options import folder_option, option, parse
 
 import numpy as np
 
 import nn
-import runs
 
 STEP = 1e-5  # h
 TOLERANCE = 1e-5  # largest relative error that passes, the lab's own
@@ -35,8 +37,8 @@ LAB_STEPS = 8 * 1_100  # of its training: 8 epochs of 55,000 images, 50 at a tim
 
 @dataclass(kw_only=True)
 class Config:
-    save_dir: str = runs.folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
-    layers: str = runs.option("layers", "module with the layers: layers or fast_layers")
+    save_dir: str = folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
+    layers: str = option("layers", "module with the layers: layers or fast_layers")
 
 
 class Result(NamedTuple):
@@ -206,7 +208,7 @@ def check_network(layers, rng):
 
 def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
-    config = runs.parse(Config, argv, __doc__)
+    config = parse(Config, argv, __doc__)
     folder, layers = Path(config.save_dir) / "check_grads", load_layers(config.layers)
     rng = np.random.default_rng(0)
     results = []
@@ -227,7 +229,7 @@ def main(argv=None):
     print(tables.text_table(columns, rows))
     print(f"{len(results) - len(failures)} of {len(results)} below {TOLERANCE:g}")
     rows = [{**result._asdict(), "passed": result not in failures} for result in results]
-    with runs.one_line_errors():
+    with one_line_errors():
         folder.mkdir(parents=True, exist_ok=True)
         tables.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
         cost = {

@@ -18,29 +18,29 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import comparisons, data, tables
+from support import comparisons, data, tables, torch_training
+from support.errors import Diverged, one_line_errors
+from support.folders import claim
+from support.locks import unlock
+from support.options import option, parse
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 import pytorch_cifar
-import runs
-import torch_training
 
 
 @dataclass(kw_only=True)
 class Config(pytorch_cifar.Config):
-    model: str = runs.option("lab", "the lab's network", choices=("lab",))
-    lr: float = runs.option(
-        0.02, "largest learning rate with cross-entropy", minimum=0, maximum=100
-    )
-    hinge_lr: float = runs.option(
+    model: str = option("lab", "the lab's network", choices=("lab",))
+    lr: float = option(0.02, "largest learning rate with cross-entropy", minimum=0, maximum=100)
+    hinge_lr: float = option(
         0.008, "largest learning rate with the hinge loss", minimum=0, maximum=100
     )
-    delta: float = runs.option(1.0, "margin of the hinge loss", minimum=0, maximum=1000)
-    seeds: int = runs.option(3, "runs with each loss, from --seed on", minimum=1, maximum=100)
-    tune: bool = runs.option(False, "first halve and double both rates as long as that helps")
+    delta: float = option(1.0, "margin of the hinge loss", minimum=0, maximum=1000)
+    seeds: int = option(3, "runs with each loss, from --seed on", minimum=1, maximum=100)
+    tune: bool = option(False, "first halve and double both rates as long as that helps")
 
 
 def multiclass_hinge_loss(logits: torch.Tensor, target: torch.Tensor, delta=1.0):
@@ -81,7 +81,7 @@ def run(config, cifar):
     device = torch_training.prepare(config)
     cifar.introduce()
     folder = Path(config.save_dir) / "hinge_bonus"
-    runs.claim(folder, dataclasses.asdict(config), config.resume, fixed=("epochs",))
+    claim(folder, dataclasses.asdict(config), config.resume, fixed=("epochs",))
     if config.tune:
         config = tuned(config, cifar, folder, device)
     columns = []
@@ -96,7 +96,7 @@ def run(config, cifar):
             done.append(pytorch_cifar.train_in_folder(path, of_run, cifar, device, loss_function))
         columns.append({"name": name, "lr": lr, "runs": done})
     rows = compare(folder, columns, cifar)
-    runs.unlock(folder)
+    unlock(folder)
     cifar.announce()
     print(f"everything is in {folder}")
     return rows
@@ -129,7 +129,7 @@ def valid_acc(*run):
     """The last validation accuracy of a run; 0 if it diverged."""
     try:
         return pytorch_cifar.train_in_folder(*run).history[-1]["valid_acc"]
-    except runs.Diverged as error:
+    except Diverged as error:
         print(error)
         return 0.0
 
@@ -179,8 +179,8 @@ def print_comparison(rows, recalls, class_names):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__, "hinge_bonus")
-    with runs.one_line_errors(data.DataError):
+    config = parse(Config, argv, __doc__, "hinge_bonus")
+    with one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 
 

@@ -10,10 +10,9 @@ from typing import NamedTuple
 import support  # says in one line what is missing
 from support import metrics, tables
 from support.parameters import Parameters
+from support.run import Run
 
 import numpy as np
-
-import runs
 
 
 def forward_pass(net, inputs):
@@ -44,60 +43,49 @@ def sgd_update_params(grads, config):
     """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient."""
     for *pairs, _name in grads:
         for parameter, grad in pairs:
-            parameter -= float(config["lr"]) * grad
+            parameter -= config["lr"] * grad
 
 
 def train(
-    train_x,
-    train_y,
-    valid_x,
-    valid_y,
-    net,
-    loss,
-    config,
-    run=None,
-    on_step=None,
-    on_epoch=None,
-    update=sgd_update_params,
+    train_x, train_y, valid_x, valid_y, net, loss, config, run=None, update=sgd_update_params
 ):
     """Train net by stochastic gradient descent on shuffled batches, and return it.
 
     train_y, valid_y: a row an image, one-hot for cross-entropy.
     config: a mapping with max_epochs, batch_size, save_dir and lr_policy ({epoch: {'lr': value}},
-    each valid from its epoch on); optional seed (default 0). The order of the images depends on
-    the seed and the epoch alone.
-    run: a runs.Run that takes history and checkpoints, by default a new one in save_dir.
-    on_step: called as on_step(epoch, step) after each step; both count from 1. on_epoch: called as
-    on_epoch(row) with the row of the history that is about to be recorded, and may add to it.
-    update: how parameters follow their gradients, a function like sgd_update_params.
+    each valid from its epoch on); optional seed (default 0). The order of the images depends on the
+    seed and the epoch alone.
+    run: a support.run.Run that takes history and checkpoints, by default a new one in save_dir.
+    update(grads, config): changes the parameters; config has the entry of lr_policy in it.
     In the history, training loss and accuracy are means over the batches as they were trained on;
     the losses include the regularizers.
-    Raises: ValueError for options, images or labels that do not fit; runs.Diverged;
-    runs.Interrupted after a signal.
+    Raises: ValueError for options, images or labels that do not fit; support.errors.Diverged;
+    support.errors.Interrupted after a signal.
     """
     _check_config(config, train_x, train_y, run)
     _check_images("validation", valid_x, valid_y)
-    batch_size, seed = config["batch_size"], config.get("seed", 0)
-    run = run or runs.Run.start(config["save_dir"])
+    if run is None:
+        with Run.start(config["save_dir"]) as run:
+            train(train_x, train_y, valid_x, valid_y, net, loss, config, run, update)
+            run.finish()
+        return net
+
+    def validate():
+        return evaluate("validation", valid_x, valid_y, net, loss, config)
+
     params = Parameters(net, loss)
     run.restore_arrays(params)
-    with run.recording():
-        for epoch in run.epochs(config["max_epochs"]):
-            sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
-            for step, batch in run.batches(len(train_x), batch_size, seed):
-                x, y = train_x[batch], train_y[batch]
-                logits = forward_pass(net, x)
-                num_correct = np.sum(logits.argmax(axis=1) == y.argmax(axis=1))
-                run.count(loss.forward(logits, y), num_correct, len(batch), sgd_config["lr"])
-                grads = params.seen(backward_pass(net, loss, logits, y))
-                sgd_update_params(grads, sgd_config)
-                if on_step is not None:
-                    on_step(epoch, step)
-            with run.stoppable():
-                row = run.epoch_row(*evaluate("validation", valid_x, valid_y, net, loss, config))
-                if on_epoch is not None:
-                    on_epoch(row)
-            run.finish_epoch(row)
+    update = params.noting(update)  # a checkpoint holds whatever it changes
+    for epoch in run.epochs(config["max_epochs"]):
+        sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
+        for batch in run.batches(len(train_x), config["batch_size"], config.get("seed", 0)):
+            x, y = train_x[batch.indices], train_y[batch.indices]
+            logits = forward_pass(net, x)  # (B, K)
+            num_correct = np.sum(logits.argmax(axis=1) == y.argmax(axis=1))
+            run.count(loss.forward(logits, y), num_correct, sgd_config["lr"])
+            grads = backward_pass(net, loss, logits, y)
+            update(grads, sgd_config)
+        run.end_epoch(validate)
     return net
 
 

@@ -2,9 +2,8 @@
 
     python3 pytorch_cifar.py                                        # some minutes on two cores
     python3 pytorch_cifar.py --epochs 100                           # better, eight times as long
-    python3 pytorch_cifar.py --teacher out/strong/pytorch_cifar     # best, see distillation.py
     python3 pytorch_cifar.py --no-jitter --no-average --no-views    # without the tricks
-    python3 pytorch_cifar.py --model strong                         # a larger network
+    python3 pytorch_cifar.py --model strong                         # a larger network: strong/
 
 Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of each class, the 20
 worst mistakes, the model.
@@ -13,66 +12,59 @@ worst mistakes, the model.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data, metrics
-from support.gallery import Gallery
+from support import data, metrics, torch_training
+from support.errors import one_line_errors
+from support.facts import run_facts
+from support.options import one_option, option, parse
+from support.run import Run
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-import distillation
-import hard_images
-import ranks
-import runs
-import strong_model
-import torch_training
-from torch_training import evaluate
-
 NUM_PARAMETERS = 449_898
 SHIFT, LONG_SHIFT = 2, 4  # pixels that jitter moves an image at most, in a long run
 LONG_RUN = 30  # epochs, from which on more jitter pays
-EPSILON = 1e-5  # added to the variances of batch normalization
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
 
 
 @dataclass(kw_only=True)
-class Config(torch_training.CifarConfig):
-    model: str = torch_training.model_option("lab")
-    epochs: int = runs.option(12, "passes over the training images", minimum=1, maximum=100_000)
-    batch_size: int = runs.option(64, "images in a step", minimum=1, maximum=60_000)
-    lr: float = runs.option(
-        0.02, "largest learning rate, before --lr-scale", minimum=0, maximum=100
+class Config(torch_training.Config):
+    model: str = option(
+        "lab",
+        "lab: the lab's network; strong: a larger one, with options of its own",
+        choices=("lab", "strong"),
     )
-    schedule: str = runs.option(
+    dataset: str = option(
+        "auto",
+        "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
+        choices=("auto", "cifar10", "synthetic"),
+    )
+    all_images: bool = option(
+        False, "train with the validation images, too, once all else is chosen by them"
+    )
+    epochs: int = option(12, "passes over the training images", minimum=1, maximum=100_000)
+    batch_size: int = option(64, "images in a step", minimum=1, maximum=60_000)
+    lr: float = option(0.02, "largest learning rate, before --lr-scale", minimum=0, maximum=100)
+    schedule: str = option(
         "linear",
         "of the learning rate, after a warm-up: linear or cosine down to 0; steps: by 10, twice",
         choices=("linear", "cosine", "steps", "constant"),
     )
-    momentum: float = runs.option(0.9, "of SGD, Nesterov's", minimum=0, maximum=1)
-    weight_decay: float = runs.option(
-        2e-3, "λ, for the weights of all layers", minimum=0, maximum=1000
-    )
-    jitter: bool = runs.option(
+    momentum: float = option(0.9, "of SGD, Nesterov's", minimum=0, maximum=1)
+    weight_decay: float = option(2e-3, "λ, for the weights of all layers", minimum=0, maximum=1000)
+    jitter: bool = option(
         True,
-        f"mirror half of the images, and shift all by up to {SHIFT} pixels, "
-        f"from {LONG_RUN} epochs on without a teacher by up to {LONG_SHIFT}",
+        "data augmentation: mirror half of the images, and shift all by up to "
+        f"{SHIFT} pixels, from {LONG_RUN} epochs on by up to {LONG_SHIFT}",
     )
-    batch_norm: bool = runs.option(
-        False, "train with batch normalization, which is folded into the weights at the end"
-    )
-
-
-@dataclass(kw_only=True)
-class TaughtConfig(Config):
-    """The defaults with a teacher: it guards from learning by heart, so a long training pays."""
-
-    epochs: int = runs.other_default(Config, "epochs", 200)
-    weight_decay: float = runs.other_default(Config, "weight_decay", 1e-3)
-    batch_norm: bool = runs.other_default(Config, "batch_norm", True)
-    all_images: bool = runs.other_default(Config, "all_images", True)
+    average: bool = option(True, "test with a moving average of the weights")
+    views: bool = option(True, "test-time augmentation: the mean over shifted and mirrored images")
+    bfloat16: bool = option(True, "multiply in bfloat16, where the device is fast at it")
+    compile: bool = option(False, "compile the network first; meant for long runs on a GPU")
 
 
 class ConvolutionalModel(nn.Module):
@@ -98,64 +90,11 @@ class ConvolutionalModel(nn.Module):
     def forward(self, x):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             # ReLU and the maximum may change places; in this order ReLU has a quarter of the work
-            h = functional.max_pool2d(self.conv1(x), 3, stride=2).relu()
-            h = functional.max_pool2d(self.conv2(h), 3, stride=2).relu()
+            h = functional.max_pool2d(self.conv1(x), 3, stride=2).relu()  # (N, 16, 15, 15)
+            h = functional.max_pool2d(self.conv2(h), 3, stride=2).relu()  # (N, 32, 7, 7)
             h = self.fc1(h.flatten(start_dim=1)).relu()
             h = self.fc2(h).relu()
             return self.fc_logits(h).float()
-
-
-class NormalizedModel(ConvolutionalModel):
-    """The same network with batch normalization of its first three layers, for the training only.
-
-    It has no parameters more: the bias of a layer is added after its normalization, and any scale
-    is left to the next layer. In evaluation normalization but scales and shifts, so that folded()
-    can do without. A last batch of one image, whose outputs of fc1 have no variance, is normalized
-    there as in evaluation.
-
-    Source: Ioffe and Szegedy, Batch Normalization, 2015.
-    """
-
-    NORMALIZED = "conv1", "conv2", "fc1"
-
-    def __init__(self, rng, bfloat16=False):
-        super().__init__(rng, bfloat16)
-        for name in self.NORMALIZED:
-            layer = getattr(self, name)
-            layer.register_buffer("mean", torch.zeros_like(layer.bias))
-            layer.register_buffer("variance", torch.ones_like(layer.bias))
-
-    def forward(self, x):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            h = functional.conv2d(x, self.conv1.weight, padding=2)
-            h = self.normalized(functional.max_pool2d(h, 3, stride=2), self.conv1).relu()
-            h = functional.conv2d(h, self.conv2.weight, padding=2)
-            h = self.normalized(functional.max_pool2d(h, 3, stride=2), self.conv2).relu()
-            h = functional.linear(h.flatten(start_dim=1), self.fc1.weight)
-            h = self.normalized(h, self.fc1).relu()
-            h = self.fc2(h).relu()
-            return self.fc_logits(h).float()
-
-    def normalized(self, h, layer):
-        scale = torch.ones_like(layer.bias)
-        has_variance = h.numel() > h.shape[1]  # not so one image in a fully connected layer
-        training = self.training and has_variance
-        return functional.batch_norm(
-            h, layer.mean, layer.variance, scale, layer.bias, training, eps=EPSILON
-        )
-
-    @torch.no_grad()
-    def folded(self):
-        """The ConvolutionalModel with the same outputs as this one in evaluation."""
-        state = {name: value.clone() for name, value in self.state_dict().items()}
-        for layer in self.NORMALIZED:
-            factor = (state.pop(f"{layer}.variance") + EPSILON).rsqrt()
-            state[f"{layer}.weight"] *= factor.view(-1, *[1] * (state[f"{layer}.weight"].ndim - 1))
-            state[f"{layer}.bias"] -= factor * state.pop(f"{layer}.mean")
-        model = ConvolutionalModel(np.random.default_rng(), self.bfloat16)
-        model = model.to(factor.device, memory_format=torch.channels_last)
-        model.load_state_dict(state)
-        return model
 
 
 def learning_rate(config, progress):
@@ -168,201 +107,167 @@ def learning_rate(config, progress):
         "steps": 1 if left > 0.5 else 0.1 if left > 0.2 else 0.01,
         "constant": 1,
     }
-    return peak * factors[config.schedule]
+    return float(peak * factors[config.schedule])
+
+
+def sgd(model, config):
+    """SGD with Nesterov's momentum, and weight decay for the weights, not for the biases."""
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    return torch.optim.SGD(
+        [{"params": weights, "weight_decay": config.weight_decay}, {"params": biases}],
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        fused=weights[0].device.type in ("cpu", "cuda") or None,
+    )
 
 
 def jittered(images, rng, shift=SHIFT):
-    """Every image shifted by up to `shift` pixels, zeros coming in, and half of them mirrored.
+    """Data augmentation: every image shifted by up to `shift` pixels, zeros coming in, and half of
+    them mirrored.
 
     Shape: images (N, C, H, W). rng: a NumPy generator, so that the jitter of a step depends on
     nothing but its seed.
     """
     N, _, H, W = images.shape
     padded = functional.pad(images, (shift, shift, shift, shift))
-    offsets = torch_training.sent(rng.integers(2 * shift + 1, size=(2, N, 1)), images.device)
+    offsets = torch_training.to_device(rng.integers(2 * shift + 1, size=(2, N, 1)), images.device)
     columns = torch.arange(W, device=images.device).expand(N, W)
-    mirrored = torch_training.sent(rng.random((N, 1)) < 0.5, images.device)
-    columns = torch.where(mirrored, W - 1 - columns, columns) + offsets[1]
+    is_mirrored = torch_training.to_device(rng.random((N, 1)) < 0.5, images.device)
+    columns = torch.where(is_mirrored, W - 1 - columns, columns) + offsets[1]
     rows = torch.arange(H, device=images.device) + offsets[0]
     n = torch.arange(N, device=images.device)
     jittered = padded[n[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return jittered.permute(0, 3, 1, 2)
 
 
-class Recipe:
-    """The network of the lab and how it is trained."""
+def evaluate(
+    model, images, labels, title="", class_names=None, loss_function=functional.cross_entropy
+):
+    """Print how well the model does, and return its loss and its confusion matrix.
 
-    view_shifts = VIEW_SHIFTS
-    num_evaluated = None  # training images after each epoch: all
-
-    def __init__(self, config, train_x, device):
-        self.config = config
-        self.bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
-        network = NormalizedModel if config.batch_norm else ConvolutionalModel
-        model = network(np.random.default_rng(config.seed), self.bfloat16)
-        self.model = model.to(device, memory_format=torch.channels_last)
-        self.first_layer = model.conv1
-        self.selection = hard_images.Selection(len(train_x))
-        weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-        biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-        optimizer = torch.optim.SGD(
-            [{"params": weights, "weight_decay": config.weight_decay}, {"params": biases}],
-            lr=config.lr,
-            momentum=config.momentum,
-            nesterov=config.momentum > 0,
-            fused=device.type in ("cpu", "cuda") or None,
-        )
-        self.optimizers = {"optimizer": optimizer}
-
-    def set_learning_rate(self, progress):
-        """Set and return it; progress: the share of all training that is done."""
-        lr = float(learning_rate(self.config, progress))
-        for group in self.optimizers["optimizer"].param_groups:
-            group["lr"] = lr
-        return lr
-
-    def jittered(self, images, indices, times_seen, rng):
-        """Images to train with; indices: which of the training images they are; times_seen: how
-        often each of them was trained with before.
-        """
-        if not self.config.jitter:
-            return images
-        is_long = self.config.epochs >= LONG_RUN and not self.config.teacher
-        return jittered(images, rng, LONG_SHIFT if is_long else SHIFT)
-
-    def training_loss(self, loss_function):
-        """The loss to go down along, where loss_function is the one to report."""
-        return loss_function
-
-    def finished(self, model):
-        """The network that a trained model leaves: the lab's."""
-        return model.folded() if self.config.batch_norm else model
+    Shapes: images (N, C, H, W), labels (N,) -> a number and (K, K), rows the true class. With
+    class_names, the matrix and the metrics of the classes are printed, too. Nothing is trained.
+    """
+    logits = torch_training.predict(model, images)  # (N, K)
+    labels = labels.cpu()
+    predicted = logits.numpy().argmax(axis=1)
+    confusion = metrics.confusion_matrix(labels.numpy(), predicted, logits.shape[1])
+    accuracy = metrics.accuracy(confusion)
+    loss = loss_function(logits, labels).item()
+    print(f"{title or 'evaluation'}: loss {loss:.4f}, accuracy {accuracy:.2%}", flush=True)
+    if class_names is not None:
+        print(metrics.confusion_table(confusion, class_names))
+        print(metrics.per_class_table(confusion, class_names))  # precision, recall, F1
+    return loss, confusion
 
 
-RECIPES = {"lab": Recipe, "strong": strong_model.Recipe}
+def train(run, config, cifar, model, averaged_model, loss_function):
+    """Train the model, and average its weights, until all epochs of a support.run.Run are done.
+
+    loss_function(logits, labels): a mean over the images.
+    """
+    device = model.conv1.weight.device
+    images, labels = torch_training.on_device(cifar.train_x, cifar.train_y, device)
+    valid_xy = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
+    network = torch_training.Compiled(model, device) if config.compile else model
+    final_model = averaged_model.module if config.average else model
+    optimizer = sgd(model, config)
+    shift = LONG_SHIFT if config.epochs >= LONG_RUN else SHIFT
+
+    def validate():
+        return evaluated(cifar, final_model, (images, labels), valid_xy, loss_function)
+
+    run.restore_torch(model=model, average=averaged_model, optimizer=optimizer)
+    for _ in run.epochs(config.epochs):
+        for batch in run.batches(len(images), config.batch_size, config.seed):
+            lr = learning_rate(config, batch.progress)
+            torch_training.set_learning_rate(optimizer, lr)
+            indices = torch_training.to_device(batch.indices, device)
+            x, y = images[indices], labels[indices]
+            if config.jitter:
+                x = jittered(x, batch.rng, shift)
+            logits = network(x)  # (B, 10)
+            loss = loss_function(logits, y)
+            num_correct = (logits.argmax(dim=1) == y).sum()
+            run.count(loss.item(), num_correct.item(), lr)  # refuses a loss that is not finite
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            averaged_model.update_parameters(model)
+        run.end_epoch(validate)
 
 
-def config_class(argv):
-    """The options, with their defaults, of a command line (None: sys.argv)."""
-    if runs.one_option(argv, "model", "lab", "pytorch_cifar") == "strong":
-        return strong_model.config_class(argv)
-    return TaughtConfig if runs.one_option(argv, "teacher", "", "pytorch_cifar") else Config
+def evaluated(cifar, model, train_xy, valid_xy, loss_function):
+    """What the history says of the training and the validation images after an epoch."""
+    title = f"training, {len(train_xy[0]):,} images"
+    train_loss, train_confusion = evaluate(model, *train_xy, title, loss_function=loss_function)
+    title = "validation" + (", seen in training" if cifar.trains_with_valid else "")
+    valid_loss, confusion = evaluate(model, *valid_xy, title, loss_function=loss_function)
+    return {
+        # those of the steps are of weights that have changed since
+        "train_loss": train_loss,
+        "train_acc": metrics.accuracy(train_confusion),
+        "valid_loss": valid_loss,
+        "valid_acc": metrics.accuracy(confusion),
+        "class_acc": metrics.recall(confusion).tolist(),
+        "confusion": confusion,
+    }
+
+
+def final_test(run, config, cifar, model, final_model, loss_function):
+    """Test the network, once: its outputs, their mean loss, and the loss of each image."""
+    images, labels = torch_training.on_device(cifar.test_x, cifar.test_y, model.conv1.weight.device)
+    torch_training.save_model(run.folder / "model.pt", final_model)
+    title = "test, neither average nor views"
+    _, plain = evaluate(model, images, labels, title, loss_function=loss_function)
+    run.write_results(test_acc_plain=metrics.accuracy(plain))
+    views = torch_training.Views(final_model, VIEW_SHIFTS) if config.views else final_model
+    logits, labels = torch_training.predict(views, images), labels.cpu()
+    pairs = zip(logits.split(1), labels.split(1), strict=True)
+    losses = [loss_function(*pair).item() for pair in pairs]
+    return logits.numpy(), loss_function(logits, labels).item(), losses
+
+
+def train_in_folder(folder, config, cifar, device, loss_function=functional.cross_entropy):
+    """Train a network, test it once, and leave all of a run's files in folder; returns the run."""
+    if config.all_images:
+        cifar = cifar.all_to_train_with()
+    bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
+    model = ConvolutionalModel(np.random.default_rng(config.seed), bfloat16)
+    model = model.to(device, memory_format=torch.channels_last)
+    averaged_model = torch_training.averaged(model)
+    final_model = averaged_model.module if config.average else model
+    facts = run_facts(asdict(config), cifar, str(device), "numpy", "torch")
+    facts["multiplied_in"] = "bfloat16" if bfloat16 else "float32"
+    # the schedule depends on how many epochs there are
+    with Run.start(folder, asdict(config), config.resume, fixed=("epochs",), **facts) as run:
+        run.show(cifar, lambda: torch_training.first_filters(model.conv1), config.tensorboard)
+        train(run, config, cifar, model, averaged_model, loss_function)
+        run.finish(lambda: final_test(run, config, cifar, model, final_model, loss_function))
+    return run
 
 
 def run(config, cifar):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
-    device = torch_training.prepare(config, many=True)
+    device = torch_training.prepare(config)
     cifar.introduce()
     folder = Path(config.save_dir) / "pytorch_cifar"
-    with ranks.one_run(folder) as own_folder:
-        done = train_in_folder(own_folder, config, cifar, device)
+    results = train_in_folder(folder, config, cifar, device).results
     cifar.announce()
     print(f"everything is in {folder}")
-    return done.results
-
-
-def train_in_folder(folder, config, cifar, device, loss_function=functional.cross_entropy):
-    """Train a network, test it once, and leave all of a run's files in folder; returns the run.
-
-    loss_function(logits, labels): a mean over the images.
-    """
-    if config.all_images:
-        cifar = cifar.all_to_train_with()
-    recipe = RECIPES[config.model](config, cifar.train_x, device)
-    model = recipe.model
-    teacher = distillation.load(config, folder, cifar.train_x, device)
-    facts = runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
-    facts["multiplied_in"] = "bfloat16" if recipe.bfloat16 else "float32"
-    facts["processes"] = ranks.size()
-    options = asdict(config)  # the schedule depends on how many epochs there are
-    this = runs.Run.start(folder, options, config.resume, fixed=("epochs",), **facts)
-    train_x, train_y = torch_training.on_device(cifar.train_x, cifar.train_y, device)
-    seen = train_x[: recipe.num_evaluated], train_y[: recipe.num_evaluated]
-    valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
-    selection = recipe.selection
-    num_steps = [-(-selection.size(n) // config.batch_size) for n in range(1, config.epochs + 1)]
-    average = torch_training.moving_average(model)
-    tested = average.module if config.average else model
-    trained = ranks.parallel(model)
-    if config.compile:
-        trained = torch_training.Compiled(trained, device)
-    training_loss = recipe.training_loss(loss_function)
-
-    def evaluated(images, labels, title):
-        return evaluate(tested, images, labels, title, loss_function=loss_function)
-
-    with this.recording():
-        gallery = Gallery(this, cifar, lambda: torch_training.first_filters(recipe.first_layer))
-        parts = {"model": model, "average": average, "selection": selection, **recipe.optimizers}
-        this.restore_torch(**parts)
-        ranks.follow(this, **parts)
-        log = torch_training.Log(this, config.tensorboard)
-        if teacher is not None and not this.is_finished:
-            with this.stoppable():
-                taught = distillation.logits(teacher, train_x, train_y)
-        for epoch in this.epochs(config.epochs):
-            chosen = selection.images()
-            for step, places in this.batches(len(chosen), config.batch_size, config.seed):
-                batch = chosen[places]
-                done = sum(num_steps[: epoch - 1]) + step - 0.5  # half of this step, so that
-                lr = recipe.set_learning_rate(done / sum(num_steps))  # its rate is never 0
-                rng = np.random.default_rng([config.seed, epoch, step, ranks.rank()])
-                mine, weight = ranks.share(batch)
-                indices = torch_training.sent(mine, device)
-                labels = train_y[indices]
-                times_seen = selection.times_seen[mine].numpy()
-                logits = trained(recipe.jittered(train_x[indices], mine, times_seen, rng))
-                loss = training_loss(logits, labels)
-                if teacher is not None:
-                    loss = distillation.loss(loss, logits, taught[indices])
-                loss = weight * loss
-                num_correct = (logits.argmax(dim=1) == labels).sum() * (weight > 0)
-                sums = ranks.summed(loss.item() / ranks.size(), num_correct.item())
-                this.count(*sums, len(batch), lr)
-                selection.saw(batch, logits, labels)
-                for optimizer in recipe.optimizers.values():
-                    optimizer.zero_grad()
-                loss.backward()
-                for optimizer in recipe.optimizers.values():
-                    optimizer.step()
-                ranks.average_statistics(model)
-                average.update_parameters(model)
-                gallery.after_step(epoch, step, num_steps[epoch - 1])
-            with this.stoppable():
-                train_loss, train_acc = evaluated(*seen, f"training, {len(seen[0]):,} images")
-                title = "validation" + ", seen in training" * config.all_images
-                result = evaluated(*valid, title)
-                row = this.epoch_row(*result)
-                row |= {"train_loss": train_loss, "train_acc": train_acc}
-                row["class_acc"] = metrics.recall(result.confusion).tolist()
-                gallery.after_epoch(row)
-                log.epoch(row, gallery.first_filters(), result.confusion)
-            if epoch < config.epochs:
-                selection.next_epoch(epoch + 1)
-            this.finish_epoch(row)
-        if not this.is_finished:
-            with this.stoppable():
-                tested = recipe.finished(tested)
-                torch_training.save_model(folder / "model.pt", tested)
-                test_x, test_y = torch_training.on_device(cifar.test_x, cifar.test_y, device)
-                title = "test, neither average nor views"
-                plain = evaluate(model, test_x, test_y, title, loss_function=loss_function)
-                views = torch_training.Views(tested, recipe.view_shifts)
-                logits = torch_training.predict(views if config.views else tested, test_x)
-                test_y = test_y.cpu()
-                test_loss = loss_function(logits, test_y).item()
-                images = zip(logits.split(1), test_y.split(1), strict=True)
-                losses = [loss_function(*image).item() for image in images]
-                results = gallery.after_training(logits.numpy(), test_loss, losses)
-                results["test_acc_plain"] = plain.accuracy
-            this.finish(**results)
-        log.close()
-    return this
+    return results
 
 
 def main(argv=None):
-    config = runs.parse(config_class(argv), argv, __doc__, "pytorch_cifar")
-    with runs.one_line_errors(data.DataError):
+    if one_option(argv, "model", "lab", "pytorch_cifar") == "strong":
+        from strong import training
+
+        training.main(argv)
+        return
+    config = parse(Config, argv, __doc__, "pytorch_cifar")
+    with one_line_errors(data.DataError):
         run(config, data.load_cifar10(config.data_dir, config.dataset, config.train_size))
 
 

@@ -12,31 +12,31 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import comparisons, data, tables
-from support.gallery import Gallery
+from support import comparisons, data, tables, torch_training
+from support.errors import one_line_errors
+from support.facts import run_facts
+from support.options import option, parse
 from support.read_runs import Record, differences
+from support.run import Run
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-import runs
-import torch_training
-
-# learning rate from the given epoch on
-LR_POLICY = {1: 1e-1, 3: 1e-2, 5: 1e-3, 7: 1e-4}
+# learning rate from the given epoch on, as in train.py
+LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
 COMPARED = ("train_loss", "train_acc", "valid_loss", "valid_acc")
 
 
 @dataclass(kw_only=True)
 class Config(torch_training.Config):
-    dataset: str = runs.option(
+    dataset: str = option(
         "auto",
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
-    weight_decay: float = runs.option(
+    weight_decay: float = option(
         1e-2, "λ: loss + λ/2 * sum of squared weights", minimum=0, maximum=1000
     )
 
@@ -71,64 +71,70 @@ def l2_loss(model, weight_decay):
     return weight_decay / 2 * sum(weight.square().sum() for weight in weights)
 
 
+def learning_rate(config, epoch):
+    start = max(start for start in LR_POLICY if start <= epoch)
+    return config.lr_scale * LR_POLICY[start]["lr"]
+
+
+def train(run, config, mnist, device):
+    """Train the network on a data.Dataset as config says, and test it once; returns it.
+
+    run: a support.run.Run, which leaves all files in its folder.
+    """
+    model = ConvolutionalModel(np.random.default_rng(config.seed)).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate(config, 1))
+    train_x, train_y = torch_training.on_device(mnist.train_x, mnist.train_y, device)
+    valid_x, valid_y = torch_training.on_device(mnist.valid_x, mnist.valid_y, device)
+    test_x, test_y = torch_training.on_device(mnist.test_x, mnist.test_y, device)
+
+    def objective(logits, y):
+        return functional.cross_entropy(logits, y) + l2_loss(model, config.weight_decay)
+
+    def validate():
+        found = torch_training.evaluate(
+            model, valid_x, valid_y, "validation", loss_function=objective
+        )
+        return {"valid_loss": found.loss, "valid_acc": found.accuracy, "confusion": found.confusion}
+
+    def test():
+        torch_training.save_model(run.folder / "model.pt", model)
+        logits = torch_training.predict(model, test_x)
+        return logits.numpy(), objective(logits, test_y.cpu()).item()
+
+    run.show(mnist, lambda: torch_training.first_filters(model.conv1), config.tensorboard)
+    run.restore_torch(model=model, optimizer=optimizer)
+    for epoch in run.epochs(config.epochs):
+        lr = optimizer.param_groups[0]["lr"] = learning_rate(config, epoch)
+        for batch in run.batches(len(train_x), config.batch_size, config.seed):
+            indices = torch.from_numpy(batch.indices).to(device)
+            x, y = train_x[indices], train_y[indices]
+            logits = model(x)  # (B, 10)
+            loss = objective(logits, y)
+            num_correct = (logits.argmax(dim=1) == y).sum()
+            run.count(loss.item(), num_correct.item(), lr)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        run.end_epoch(validate)
+    run.finish(test)
+    return model
+
+
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
     device = torch_training.prepare(config)
     mnist.introduce()
     folder = Path(config.save_dir) / "pytorch_mnist"
-    facts = runs.facts(asdict(config), mnist, str(device), "numpy", "torch")
-    this = runs.Run.start(folder, asdict(config), config.resume, **facts)
-    model = ConvolutionalModel(np.random.default_rng(config.seed)).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR_POLICY[1])
-    train_x, train_y = torch_training.on_device(mnist.train_x, mnist.train_y, device)
-    valid = torch_training.on_device(mnist.valid_x, mnist.valid_y, device)
-    num_steps = -(-len(train_x) // config.batch_size)
-
-    def total_loss(logits, labels):
-        return functional.cross_entropy(logits, labels) + l2_loss(model, config.weight_decay)
-
-    with this.recording():
-        gallery = Gallery(this, mnist, lambda: torch_training.first_filters(model.conv1))
-        this.restore_torch(model=model, optimizer=optimizer)
-        log = torch_training.Log(this, config.tensorboard)
-        for epoch in this.epochs(config.epochs):
-            lr = config.lr_scale * LR_POLICY[max(start for start in LR_POLICY if start <= epoch)]
-            optimizer.param_groups[0]["lr"] = lr
-            for step, batch in this.batches(len(train_x), config.batch_size, config.seed):
-                batch = torch.from_numpy(batch).to(device)
-                labels = train_y[batch]
-                logits = model(train_x[batch])
-                loss = total_loss(logits, labels)
-                num_correct = (logits.argmax(dim=1) == labels).sum()
-                this.count(loss.item(), num_correct.item(), len(batch), lr)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                gallery.after_step(epoch, step, num_steps)
-            with this.stoppable():
-                result = torch_training.evaluate(
-                    model, *valid, "validation", loss_function=total_loss
-                )
-                row = this.epoch_row(*result)
-                gallery.after_epoch(row)
-                log.epoch(row, gallery.first_filters(), result.confusion)
-            this.finish_epoch(row)
-        if not this.is_finished:
-            with this.stoppable():
-                torch_training.save_model(folder / "model.pt", model)
-                test_x, test_y = torch_training.on_device(mnist.test_x, mnist.test_y, device)
-                logits = torch_training.predict(model, test_x)
-                test_loss = total_loss(logits, test_y.cpu()).item()
-                results = gallery.after_training(logits.numpy(), test_loss)
-                compare(config, folder, this, gallery, results, mnist.note)
-            this.finish(**results)
-        log.close()
+    facts = run_facts(asdict(config), mnist, str(device), "numpy", "torch")
+    with Run.start(folder, asdict(config), config.resume, **facts) as this:
+        model = train(this, config, mnist, device)
+        compare(config, this, torch_training.first_filters(model.conv1), mnist.note)
     mnist.announce()
     print(f"everything is in {folder}")
     return this.results
 
 
-def compare(config, folder, this, gallery, results, note):
+def compare(config, run, filters, note):
     """Put this run beside the NumPy run with the same λ, if there is one: a picture and a table."""
     name = f"train_l2reg/lambda_{config.weight_decay:g}" if config.weight_decay else "train"
     other = Record(Path(config.save_dir) / name)
@@ -138,22 +144,22 @@ def compare(config, folder, this, gallery, results, note):
         reason = "; ".join(other.problems) or state
         print(f"no finished NumPy run with the same λ to compare with: {reason}")
         return
-    ours = {**this.results, **asdict(config)}
+    ours = {**run.results, **asdict(config)}
     if unlike := differences({**other.results, **other.config}, ours):
         print(f"no comparison with the NumPy run, which is another one: {'; '.join(unlike)}")
         return
     k = math.isqrt(weights[0].size)
     makers = {
         "NumPy": (weights.reshape(-1, 1, k, k), other.epochs, other.test_acc),
-        "PyTorch": (gallery.first_filters(), this.history, results["test_acc"]),
+        "PyTorch": (filters, run.history, run.results["test_acc"]),
     }
     columns = [
         {"name": name, "filters": filters, "history": history, "test_acc": test_acc}
         for name, (filters, history, test_acc) in makers.items()
     ]
-    comparisons.draw_side_by_side(folder / "comparison.png", columns, note)
-    write_comparison(folder / "comparison.csv", other.epochs, this.history)
-    print(f"test accuracy: NumPy {other.test_acc:.2%}, PyTorch {results['test_acc']:.2%}")
+    comparisons.draw_side_by_side(run.folder / "comparison.png", columns, note)
+    write_comparison(run.folder / "comparison.csv", other.epochs, run.history)
+    print(f"test accuracy: NumPy {other.test_acc:.2%}, PyTorch {run.results['test_acc']:.2%}")
 
 
 def write_comparison(path, numpy_history, pytorch_history):
@@ -172,8 +178,8 @@ def write_comparison(path, numpy_history, pytorch_history):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__, "pytorch_mnist")
-    with runs.one_line_errors(data.DataError):
+    config = parse(Config, argv, __doc__, "pytorch_mnist")
+    with one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 
 

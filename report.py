@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import support  # says in one line what is missing
+from support.errors import one_line_errors
 from support.missing_runs import DEMO_OPTIONS, run_missing
+from support.options import folder_option, option, parse
 from support.page.document import follow, write_page
-
-import runs
 
 
 @dataclass(kw_only=True)
 class Config:
-    save_dir: str = runs.folder_option("SAVE_DIR", "out", "folder of the runs")
-    watch: bool = runs.option(False, "rewrite the page whenever a run gets on, until Ctrl-C")
-    run_missing: bool = runs.option(False, "run what has not been run, with its defaults")
-    demo: bool = runs.option(
+    save_dir: str = folder_option("SAVE_DIR", "out", "folder of the runs")
+    watch: bool = option(False, "rewrite the page whenever a run gets on, until Ctrl-C")
+    run_missing: bool = option(False, "run what has not been run, with its defaults")
+    demo: bool = option(
         False, "run everything on small generated data, into demo/ in the save folder"
     )
 
@@ -48,8 +48,8 @@ def run(config):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__)
-    with runs.one_line_errors():
+    config = parse(Config, argv, __doc__)
+    with one_line_errors():
         sys.exit(run(config))
 
 

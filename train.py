@@ -10,29 +10,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support import data, files, tables
+from support.errors import one_line_errors
+from support.facts import run_facts
 from support.framework import load_layers, set_threads
-from support.gallery import Gallery
+from support.options import CommonConfig, option, parse
+from support.run import Run
 
 import numpy as np
 
 import nn
-import runs
 
 # learning rate from the given epoch on
 LR_POLICY = {1: {"lr": 1e-1}, 3: {"lr": 1e-2}, 5: {"lr": 1e-3}, 7: {"lr": 1e-4}}
 
 
 @dataclass(kw_only=True)
-class Config(runs.CommonConfig):
-    dataset: str = runs.option(
+class Config(CommonConfig):
+    dataset: str = option(
         "auto",
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
-    layers: str = runs.option(
+    layers: str = option(
         "fast_layers", "module with the layers; layers: plain NumPy, what fast_layers speeds up"
     )
-    summary: bool = runs.option(False, "print the network's table and stop")
+    summary: bool = option(False, "print the network's table and stop")
 
 
 def build_net(layers, batch_size, rng, dtype=np.float32):
@@ -66,57 +68,40 @@ def run(config, mnist):
     return done.results
 
 
-def train_in_folder(layers, folder, options, mnist, net, loss, resume, on_epoch=None):
-    """Train net, test it once, and leave all of a run's files in folder; returns the runs.Run.
+def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=None):
+    """Train net, test it once, and leave all of a run's files in folder; returns the Run.
 
-    options: a mapping with the fields of Config. on_epoch: called with the row of each epoch, and
-    may add to it.
+    options: a mapping with the fields of Config. columns: {name: function of the row of an epoch},
+    to be kept in the history, too.
     """
-    facts = runs.facts(options, mnist, "cpu", "numpy", "scipy", "cython")
+    facts = run_facts(options, mnist, "cpu", "numpy", "scipy", "cython")
     facts |= set_threads(layers, options["threads"])
-    this = runs.Run.start(folder, options, resume, **facts)
-    rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
-    tables.write_table(folder / "network.csv", list(rows[0]), rows)
-    num_classes = len(mnist.class_names)
-    num_steps = -(-len(mnist.train_x) // options["batch_size"])
-    config = {
-        "max_epochs": options["epochs"],
-        "batch_size": options["batch_size"],
-        "seed": options["seed"],
-        "save_dir": folder,
-        "lr_policy": {
-            epoch: {"lr": options["lr_scale"] * entry["lr"]} for epoch, entry in LR_POLICY.items()
-        },
+    lr_policy = {
+        epoch: {"lr": options["lr_scale"] * entry["lr"]} for epoch, entry in LR_POLICY.items()
     }
-    with this.recording():
-        gallery = Gallery(this, mnist, lambda: first_filters(net))
+    config = {"max_epochs": options["epochs"], "save_dir": folder, "lr_policy": lr_policy}
+    config |= {"batch_size": options["batch_size"], "seed": options["seed"]}
+    num_classes = len(mnist.class_names)
+    train_y, valid_y, test_y = (
+        data.one_hot(labels, num_classes) for labels in (mnist.train_y, mnist.valid_y, mnist.test_y)
+    )
 
-        def after_epoch(row):
-            if on_epoch is not None:
-                on_epoch(row)
-            gallery.after_epoch(row)
+    def test():
+        files.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
+        logits = nn.predict(net, mnist.test_x, config["batch_size"])
+        return logits, float(loss.forward(logits, test_y))
 
-        nn.train(
-            mnist.train_x,
-            data.one_hot(mnist.train_y, num_classes),
-            mnist.valid_x,
-            data.one_hot(mnist.valid_y, num_classes),
-            net,
-            loss,
-            config,
-            this,
-            lambda epoch, step: gallery.after_step(epoch, step, num_steps),
-            after_epoch,
-            getattr(layers, "sgd_update_params", nn.sgd_update_params),
-        )
-        if not this.is_finished:
-            with this.stoppable():
-                files.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
-                logits = nn.predict(net, mnist.test_x, config["batch_size"])
-                test_loss = loss.forward(logits, data.one_hot(mnist.test_y, num_classes))
-                results = gallery.after_training(logits, float(test_loss))
-            this.finish(**results)
-    return this
+    update = getattr(layers, "sgd_update_params", nn.sgd_update_params)
+    with Run.start(folder, options, resume, **facts) as run:
+        rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
+        tables.write_table(folder / "network.csv", list(rows[0]), rows)
+        run.show(mnist, lambda: first_filters(net))
+        for name, value in (columns or {}).items():
+            run.add_column(name, value)
+        images = mnist.train_x, train_y, mnist.valid_x, valid_y
+        nn.train(*images, net, loss, config, run, update)
+        run.finish(test)
+    return run
 
 
 def first_filters(net):
@@ -137,8 +122,8 @@ def start(config, mnist):
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__, "train")
-    with runs.one_line_errors(data.DataError):
+    config = parse(Config, argv, __doc__, "train")
+    with one_line_errors(data.DataError):
         if config.summary:
             layers, rng = load_layers(config.layers), np.random.default_rng(config.seed)
             print(nn.summary(build_net(layers, config.batch_size, rng), config.batch_size))

@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support import comparisons, data, tables
+from support.errors import RunError, one_line_errors
+from support.folders import claim
+from support.locks import unlock
+from support.options import option, parse
 
 import numpy as np
 
-import runs
 import train
 
 REGULARIZED = ("conv1", "conv2", "fc3")
@@ -29,7 +32,7 @@ COMPARISON_COLUMNS = [
 
 @dataclass(kw_only=True)
 class Config(train.Config):
-    weight_decay: list = runs.option(
+    weight_decay: list = option(
         lambda: [1e-3, 1e-2, 1e-1],
         "λ, one or more: loss + λ/2 * sum of squared weights",
         minimum=0,
@@ -40,7 +43,7 @@ class Config(train.Config):
         super().__post_init__()
         names = [f"{value:g}" for value in self.weight_decay]  # of the folders
         if len(set(names)) < len(names):
-            raise runs.RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
+            raise RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
 
 
 def regularized_loss(layers, net, weight_decay):
@@ -57,12 +60,12 @@ def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
     layers = train.start(config, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
-    runs.claim(folder, asdict(config), config.resume, free=("weight_decay",))
+    claim(folder, asdict(config), config.resume, free=("weight_decay",))
     columns = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
     comparisons.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
     tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
-    runs.unlock(folder)
+    unlock(folder)
     shown = {"weight_decay": ("λ", "g"), "test_acc": ("test accuracy", ".2%")}
     shown |= {"data_loss": ("data loss", ".4f"), "l2_loss": ("L2 loss", ".4f")}
     cells = [[row[key] for key in shown] for row in rows]
@@ -79,11 +82,11 @@ def train_one(layers, config, mnist, folder, weight_decay):
     loss = regularized_loss(layers, net, weight_decay)
     before = train.first_filters(net)
 
-    def split_loss(row):
-        row["l2_loss"] = float(sum(part.forward() for part in loss.regularizer_losses))
-        row["data_loss"] = row["valid_loss"] - row["l2_loss"]
-
-    this = train.train_in_folder(
+    columns = {
+        "l2_loss": lambda row: float(sum(part.forward() for part in loss.regularizer_losses)),
+        "data_loss": lambda row: row["valid_loss"] - row["l2_loss"],
+    }
+    done = train.train_in_folder(
         layers,
         folder / f"lambda_{weight_decay:g}",
         {**asdict(config), "weight_decay": weight_decay},
@@ -91,21 +94,21 @@ def train_one(layers, config, mnist, folder, weight_decay):
         net,
         loss,
         config.resume,
-        split_loss,
+        columns,
     )
-    tables.write_table(this.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], this.history)
+    tables.write_table(done.folder / "losses.csv", ["epoch", "data_loss", "l2_loss"], done.history)
     return {
         "weight_decay": weight_decay,
         "before": before,
         "after": train.first_filters(net),
-        "history": this.history,
-        "test_acc": this.results["test_acc"],
+        "history": done.history,
+        "test_acc": done.results["test_acc"],
     }
 
 
 def main(argv=None):
-    config = runs.parse(Config, argv, __doc__, "train_l2reg")
-    with runs.one_line_errors(data.DataError):
+    config = parse(Config, argv, __doc__, "train_l2reg")
+    with one_line_errors(data.DataError):
         run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 
 

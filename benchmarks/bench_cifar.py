@@ -8,7 +8,7 @@ in turn, and ours compiled. 5,000 images, no jitter.
 """
 
 import side_by_side
-from side_by_side import Contender, medians, np, runs
+from side_by_side import Contender, available_threads, medians, np
 
 NUM_IMAGES, BATCH = 5_000, 50
 ROUNDS = 3
@@ -22,11 +22,12 @@ def build(
     in_memory: tensors made once, indexed; channels_last: memory format; fused: SGD's update;
     bfloat16: where the device is fast at it; pool_first: ReLU after the pooling, not before.
     """
+    from support import torch_training
+
     import torch
     from torch.nn import functional
 
     import pytorch_cifar
-    import torch_training
 
     class LabOrder(pytorch_cifar.ConvolutionalModel):
         def forward(self, x):
@@ -111,7 +112,7 @@ class Named(Contender):
 
 def main():
     print(side_by_side.machine("numpy", "torch"))
-    threads = runs.available_threads()
+    threads = available_threads()
     everyone = [Named(name, contender, threads) for name in CONTENDERS]
     seconds = medians(everyone, (), ROUNDS)
     for one in everyone:

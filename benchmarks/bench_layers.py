@@ -7,7 +7,7 @@ one call, so ours are added up for the comparison. Needs requirements.txt.
 """
 
 import side_by_side
-from side_by_side import Contender, medians, np, runs
+from side_by_side import Contender, available_threads, medians, np
 
 BATCH = 50
 DTYPE = np.float32
@@ -77,7 +77,7 @@ def pytorch(threads, name, direction):
 
 def main():
     print(side_by_side.machine("numpy", "scipy", "torch"))
-    threads = runs.available_threads()
+    threads = available_threads()
     both = [Contender("ours", ours, threads), Contender("PyTorch", pytorch, threads)]
     rows = []
     print(f"{'layer':8}{'direction':10}{'ours':>10}{'PyTorch':>10}   ratio    (milliseconds)")

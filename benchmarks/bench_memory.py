@@ -15,7 +15,7 @@ import tempfile
 import time
 
 import side_by_side
-from side_by_side import runs
+from side_by_side import ROOT
 
 SCRIPTS = {"ours": ["train.py"], "PyTorch": ["pytorch_mnist.py", "--weight-decay", "0"]}
 
@@ -23,7 +23,7 @@ SCRIPTS = {"ours": ["train.py"], "PyTorch": ["pytorch_mnist.py", "--weight-decay
 def measure(script, options):
     """Peak resident memory in MB, and seconds, of a script as a user would start it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(runs.HERE / script[0]), *script[1:], *options]
+        command = [sys.executable, str(ROOT / script[0]), *script[1:], *options]
         start = time.perf_counter()
         process = subprocess.Popen([*command, "--save-dir", folder], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)

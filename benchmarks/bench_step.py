@@ -12,7 +12,7 @@ import itertools
 
 import contenders
 import side_by_side
-from side_by_side import Contender, medians, runs
+from side_by_side import Contender, available_threads, medians
 
 GFLOP_FORWARD = 2 * 3_630_336 / 1e9  # an image, see train.py --summary
 # backward takes twice that, but the first layer has no grad of the inputs
@@ -36,7 +36,7 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=12, help="turns of each contender [12]")
     options = parser.parse_args(argv)
     print(side_by_side.machine("numpy", "scipy", "torch"))
-    most = runs.available_threads()
+    most = available_threads()
     if options.all:
         batches = itertools.product(("step", "inference"), (1, 50, 500), ("float32", "float64"))
         cases = {threads: list(batches) for threads in (most,)}

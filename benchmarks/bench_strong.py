@@ -14,11 +14,15 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import side_by_side
-from side_by_side import np, runs
+from side_by_side import ROOT, np
 
-import strong_model
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from support.options import parse
+
+from strong import training
 
 FOLDER = side_by_side.OUT / "strong"
 ABLATIONS = {
@@ -46,7 +50,7 @@ def train(name, options, processes=1):
     if processes > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
         launcher.append(str(processes))
-    command = [sys.executable, *launcher, str(runs.HERE / "pytorch_cifar.py"), "--model", "strong"]
+    command = [sys.executable, *launcher, str(ROOT / "pytorch_cifar.py"), "--model", "strong"]
     words = " ".join([name, *options])  # with other options it is another run
     folder = FOLDER / re.sub(r"[^\w.]+", "_", words)
     print(f"\n{name}: pytorch_cifar.py --model strong {' '.join(options)}", flush=True)
@@ -75,7 +79,7 @@ def ablation(given):
 
     def settings(options):
         argv = [*given, *options]
-        return runs.parse(strong_model.config_class(argv), argv, __doc__)
+        return parse(training.config_class(argv), argv, __doc__)
 
     rows = []
     for name, options in ABLATIONS.items():

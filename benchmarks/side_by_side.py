@@ -15,10 +15,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import tables
+from support.facts import software_facts
+from support.options import available_threads
+from support.start import ROOT
 
-import runs
-
-OUT = runs.HERE / "out" / "benchmarks"
+OUT = ROOT / "out" / "benchmarks"
 REST_SECONDS = 0.05  # between two turns, until the threads of the last one have gone to sleep
 TURN_SECONDS = 0.25
 WARM_UP_RUNS = 3
@@ -98,9 +99,9 @@ def medians(contenders, case, rounds):
 
 def machine(*packages):
     """A line that says on what all this was measured."""
-    software = runs.software(*packages)
+    software = software_facts(*packages)
     listed = ", ".join(f"{name} {number}" for name, number in software["versions"].items())
-    return f"{software['processor']}, {runs.available_threads()} threads; {listed}"
+    return f"{software['processor']}, {available_threads()} threads; {listed}"
 
 
 def write(name, rows):

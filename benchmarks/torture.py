@@ -26,10 +26,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import cifar10_batches, data, files, mnist_files, tables
+from support.checkpoints import Arrays, Tensors
+from support.start import ROOT
 
-import runs
-
-ROOT = runs.HERE
 SCRIPTS = {"train.py": [], "pytorch_cifar.py": ["--no-views"]}  # with options of their own
 SMALL = "--dataset synthetic --train-size 1000 --epochs 3 --threads 2 --checkpoint-minutes 0.001"
 # the script, with a disk that takes up to a twentieth of a second to flush a file
@@ -75,7 +74,7 @@ def check_readable(folder):
         elif path.suffix == ".png":
             imread(path)
         elif path.name.startswith("checkpoint"):
-            (runs._Arrays if path.suffix == ".npz" else runs._Tensors).read(path)
+            (Arrays if path.suffix == ".npz" else Tensors).read(path)
 
 
 def kills(script, wanted, rng):

@@ -11,6 +11,8 @@ import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from support.errors import RunError
+
 import numpy as np
 
 # what reading a damaged file may raise, besides OSError
@@ -68,3 +70,13 @@ def read_json(path):
     if not isinstance(values, dict):
         raise ValueError("it holds no object")
     return values
+
+
+def read_json_if_there(path):
+    """The same, empty if there is no such file. Raises: RunError if it is damaged."""
+    try:
+        return read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read or is damaged: {error}") from error

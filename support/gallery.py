@@ -13,7 +13,7 @@ NUM_EXAMPLES = 3  # of each cell of the confusion matrix
 class Gallery:
     """The pictures and tables of one run, in its folder.
 
-    run: the runs.Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
+    run: the Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
     the first layer's filters, (F, C, k, k).
     """
 

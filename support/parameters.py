@@ -38,8 +38,17 @@ class Parameters:
             found[name] = value
         return found
 
-    def seen(self, grads):
-        """Know from now on every array in [[[array, gradient], ..., name], ...]; returns grads."""
+    def noting(self, update):
+        """update(grads, config), but that every array in grads is known from then on."""
+
+        def noting_update(grads, config):
+            self.note(grads)
+            update(grads, config)
+
+        return noting_update
+
+    def note(self, grads):
+        """Know from now on every array in [[[array, gradient], ..., name], ...]."""
         known = list(self.arrays().values())
         numbers = set(map(id, known))
         for *pairs, owner in grads:
@@ -57,7 +66,6 @@ class Parameters:
                         "of its attributes: checkpoints do not hold it",
                         file=sys.stderr,
                     )
-        return grads
 
     def load(self, saved):
         """Set the arrays in place to those of {name: array}, and know their names from now on.

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 
 from support import files, tables
-
-import runs
+from support.locks import is_in_use
+from support.run import HISTORY_COLUMNS
 
 STATES = ("running", "interrupted", "diverged", "finished")  # that results.json may hold
 MAX_NUMBER = 1e15  # in a table; what is larger is damage
@@ -25,7 +25,7 @@ class Record:
         self.folder, self.problems = Path(folder), []
         self.results = self.json("results.json")
         self.config = self.json("config.json")
-        self.history = self.numbers("history.csv", runs.HISTORY_COLUMNS)
+        self.history = self.numbers("history.csv", HISTORY_COLUMNS)
 
     @property
     def exists(self):
@@ -37,7 +37,7 @@ class Record:
         if not self.exists:
             return "missing"
         state = self.results.get("status")
-        if state == "running" and not runs.is_in_use(self.folder):
+        if state == "running" and not is_in_use(self.folder):
             return "killed"
         return state if state in STATES else "damaged"
 

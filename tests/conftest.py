@@ -85,22 +85,23 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def imported(path):
-    """The names of the modules that a file cannot be imported without."""
+    """The names of the modules, and of what is in them, that a file cannot be imported without."""
     names = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
 @functools.cache
 def needs_torch(path):
     """Whether a file, or one of ours that it imports, cannot be imported without PyTorch."""
-    names = imported(path)
-    ours = [folder / f"{name}.py" for name in names for folder in (ROOT, ROOT / "tests")]
-    return "torch" in names or any(needs_torch(p) for p in ours if p.exists() and p != path)
+    places = [name.replace(".", "/") for name in imported(path)]
+    ours = [folder / f"{place}.py" for place in places for folder in (ROOT, ROOT / "tests")]
+    is_torch = any(place.partition("/")[0] == "torch" for place in places)
+    return is_torch or any(needs_torch(p) for p in ours if p.exists() and p != path)
 
 
 # --- every test begins in the same state --------------------------------------------------------
@@ -188,9 +189,9 @@ def tiny_cifar(data_dir):
 SLOW = """
 import runpy, sys, time
 sys.path.insert(0, sys.argv[1])
-import runs
-count = runs.Run.count
-runs.Run.count = lambda run, *args: (time.sleep(2 * (run.position.epoch > 1)), count(run, *args))
+from support.run import Run
+count = Run.count
+Run.count = lambda run, *args: (time.sleep(2 * (run.position.epoch > 1)), count(run, *args))
 sys.argv[:2] = []
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

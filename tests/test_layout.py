@@ -10,43 +10,32 @@ import sys
 import pytest
 from Cython.Compiler import Options
 
-from conftest import ROOT, needs_torch
+from conftest import ROOT, imported, needs_torch
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 SUPPORT = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in ROOT.glob("support/**/[!_]*.py")
 )
+STRONG = sorted(f"strong.{path.stem}" for path in ROOT.glob("strong/[!_]*.py"))
 KERNELS = sorted(f"kernels.{path.stem}" for path in ROOT.glob("kernels/*.pyx"))
 EXTENSIONS = ["im2col_cython", *KERNELS]
+COMPILED = {"im2col_cython", "kernels"}
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
 
+# of our modules; support/ besides
 ALLOWED = {
     "layers": {"im2col_cython"},
     "fast_layers": {"kernels", "layers"},
-    "runs": set(),
-    "nn": {"runs"},
-    "check_grads": {"nn", "runs"},
-    "train": {"nn", "runs"},
-    "train_l2reg": {"runs", "train"},
-    "report": {"runs"},
+    "nn": set(),
+    "check_grads": {"nn"},
+    "train": {"nn"},
+    "train_l2reg": {"train"},
+    "report": set(),
     "setup_cython": set(),
-    "ranks": {"runs"},
-    "torch_training": {"ranks", "runs"},
-    "muon": set(),
-    "hard_images": {"ranks"},
-    "strong_model": {"hard_images", "muon", "runs", "torch_training"},
-    "pytorch_mnist": {"runs", "torch_training"},
-    "distillation": {"runs", "strong_model", "torch_training"},
-    "pytorch_cifar": {
-        "distillation",
-        "hard_images",
-        "ranks",
-        "runs",
-        "strong_model",
-        "torch_training",
-    },
-    "hinge_bonus": {"pytorch_cifar", "runs", "torch_training"},
+    "pytorch_mnist": set(),
+    "pytorch_cifar": {"strong"},
+    "hinge_bonus": {"pytorch_cifar"},
 }
 
 
@@ -64,14 +53,24 @@ def imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, "im2col_cython", "kernels"}
+    ours = imports(module) & {*MODULES, *COMPILED, "strong"}
     assert ours <= ALLOWED[module]
 
 
 @pytest.mark.parametrize("module", SUPPORT)
 def test_support_knows_nothing_of_the_lesson(module):
-    assert imports(module) & {*MODULES, "im2col_cython", "kernels"} <= {"runs"}
+    assert not imports(module) & {*MODULES, *COMPILED, "strong"}
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("module", STRONG)
+def test_strong_knows_no_script(module):
+    assert not imports(module) & {*MODULES, *COMPILED}
+    assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
+
+
+def test_strong_is_imported_only_where_it_is_asked_for():
+    assert not any(name.startswith("strong") for name in imported(ROOT / "pytorch_cifar.py"))
 
 
 @pytest.mark.parametrize("module", ["train", "train_l2reg", "check_grads"])
@@ -97,9 +96,9 @@ def test_importing_a_module_runs_nothing(of_torch, tmp_path):
     """All of one half in one process, PyTorch takes seconds."""
     if of_torch:
         pytest.importorskip("torch")
-    modules = [m for m in MODULES if needs_torch(ROOT / f"{m}.py") == of_torch]
-    modules = sorted({*modules} - {"setup_cython"}, key=lambda m: len(ALLOWED.get(m, ())))
-    modules = modules if of_torch else SUPPORT + modules
+    modules = {*MODULES, *SUPPORT, *STRONG} - {"setup_cython"}
+    modules = [m for m in modules if needs_torch(ROOT / f"{m.replace('.', '/')}.py") == of_torch]
+    modules.sort(key=lambda m: len(ALLOWED.get(m, ())))  # what others import first
     assert modules
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_ALL, ROOT, *modules],
@@ -125,9 +124,9 @@ def test_a_script_has_its_parts(module):
 @pytest.mark.parametrize("extension", EXTENSIONS)
 def test_cython_knows_every_directive(extension):
     """Cython accepts a misspelt directive in silence."""
-    source = (ROOT / f"{extension.replace('.', '/')}.pyx").read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 300
-    directives = re.findall(r"^# cython: (.*)$", source, re.M)
+    directives = re.findall(
+        r"^# cython: (.*)$", (ROOT / f"{extension}.pyx").read_text(encoding="utf-8"), re.M
+    )
     names = [pair.partition("=")[0].strip() for line in directives for pair in line.split(",")]
     assert names
     assert set(names) <= set(Options.get_directive_defaults())

@@ -1,12 +1,15 @@
 import csv
 from pathlib import Path
 
+from support.errors import Diverged, RunError
+from support.locks import unlock
+from support.run import HISTORY_COLUMNS, Run
+
 import numpy as np
 import pytest
 
 import fast_layers as layers
 import nn
-import runs
 import train
 import train_l2reg
 
@@ -65,9 +68,10 @@ def test_sgd_with_the_kernel_equals_sgd_without(rng, dtype):
         np.testing.assert_allclose(param, wanted, rtol=1e-6)
 
 
-def test_sgd_keeps_float32():
+@pytest.mark.parametrize("update", [nn.sgd_update_params, train.fast_update])
+def test_sgd_keeps_float32(update):
     weights = np.ones(2, np.float32)
-    nn.sgd_update_params([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})
+    update([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})
     assert weights.dtype == np.float32
     assert np.array_equal(weights, [0.5, 0.5])
 
@@ -83,7 +87,7 @@ def test_train_learns_and_writes_its_history(toy, tmp_path, rng, config_type, ca
     assert accuracy > 0.8  # of two classes
     with (tmp_path / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == runs.HISTORY_COLUMNS
+    assert list(rows[0]) == HISTORY_COLUMNS
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [float(row["lr"]) for row in rows] == [0.1, 0.1, 0.01, 0.01]
     assert float(rows[-1]["valid_loss"]) == mean_loss
@@ -132,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy, tmp_path, rng):
     x = x.copy()
     x[30] = np.nan
     loss = layers.SoftmaxCrossEntropyWithLogits()
-    with pytest.raises(runs.Diverged, match="loss is nan in epoch 1, step"):
+    with pytest.raises(Diverged, match="loss is nan in epoch 1, step"):
         nn.train(x, y, x, y, small_net(rng), loss, config_for(tmp_path))
     assert '"diverged"' in (tmp_path / "run" / "results.json").read_text()
 
@@ -149,10 +153,13 @@ def test_many_epochs_leave_memory_and_open_files_as_they_were(toy, tmp_path, rng
     def look(row):
         if row["epoch"] in (100, 500):
             seen.append((len(list(FILES.iterdir())), tracemalloc.get_traced_memory()[0]))
+        return 0
 
-    tracemalloc.start()
-    nn.train(x, y, x, y, net, loss, config, on_epoch=look)
-    tracemalloc.stop()
+    with Run.start(tmp_path / "run") as run:
+        run.add_column("looked", look)
+        tracemalloc.start()
+        nn.train(x, y, x, y, net, loss, config, run)
+        tracemalloc.stop()
     (files, memory), (more_files, more_memory) = seen
     assert more_files <= files
     assert more_memory - memory < 1_000_000  # 400 rows of history are 200 KB of it
@@ -351,23 +358,27 @@ def test_every_array_that_backward_params_names_is_resumed(toy, tmp_path, stop):
     nn.train(x, y, x, y, whole, loss, config_for(tmp_path, save_dir=tmp_path / "whole"))
     folder, options = tmp_path / "run", {"checkpoint_minutes": 0}
 
-    def stop_at(kind, count):
-        def hook(*_):
+    def train(net, resume, kind="", count=0):
+        """Train until count steps or epochs are done, counting from 1; to the end if 0."""
+
+        def one_less(done):
             nonlocal count
-            count -= 1
-            if count == 0:
+            count -= done == kind
+            if count == 0 and done == kind:
                 raise KeyboardInterrupt
+            return 0
 
-        return {f"on_{kind}": hook}
+        def update(grads, config):
+            one_less("step")
+            nn.sgd_update_params(grads, config)
 
-    def train(net, resume, **hooks):
-        run = runs.Run.start(folder, options, resume)
-        nn.train(x, y, x, y, net, loss, config_for(tmp_path), run, **hooks)
+        with Run.start(folder, options, resume) as run:
+            run.add_column("stops", lambda row: one_less("epoch"))
+            nn.train(x, y, x, y, net, loss, config_for(tmp_path), run, update)
 
-    for resume, hooks in ((False, stop_at(*stop)), (True, stop_at("epoch", 1))):
+    for resume, where in ((False, stop), (True, ("epoch", 1))):
         with pytest.raises(KeyboardInterrupt):
-            train(minimal_net(), resume, **hooks)
-        runs.unlock(folder)
+            train(minimal_net(), resume, *where)
     train(net, True)
     for ours, theirs in zip(net[1:], whole[1:], strict=True):
         for array, expected in zip(
@@ -388,11 +399,10 @@ def test_a_checkpoint_of_another_network_is_refused_whatever_its_arrays_are_call
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = tmp_path / "run"
     nn.train(x, y, x, y, minimal_net(), loss, config_for(tmp_path, max_epochs=1))
-    runs.unlock(folder)
     net = minimal_net()
     del net[2].gamma
-    run = runs.Run.start(folder, {}, resume=True)
-    with pytest.raises(runs.RunError, match=r"another network: expected .*, got .*2\.scale\.gamma"):
+    run = Run.start(folder, {}, resume=True)
+    with pytest.raises(RunError, match=r"another network: expected .*, got .*2\.scale\.gamma"):
         nn.train(x, y, x, y, net, loss, config_for(tmp_path), run)
 
 

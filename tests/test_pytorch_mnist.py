@@ -3,6 +3,7 @@ import json
 from types import SimpleNamespace
 
 from support import files, tables
+from support.run import HISTORY_COLUMNS
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from skimage.io import imread
 import fast_layers as layers
 import nn
 import pytorch_mnist
-import runs
 import train
 import train_l2reg
 from conftest import run_files
@@ -86,13 +86,12 @@ def test_without_a_numpy_run_or_beside_another_one_it_says_so(script, tmp_path):
 
 def compare(save_dir):
     """Put a made-up run beside what lies in save_dir/train."""
-    row = dict.fromkeys(runs.HISTORY_COLUMNS, 0.5) | {"epoch": 1}
-    this = SimpleNamespace(history=[row], results={"num_train": 100})
-    gallery = SimpleNamespace(first_filters=lambda: np.ones((4, 1, 5, 5)))
+    row = dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": 1}
+    results = {"num_train": 100, "test_acc": 0.5}
+    run = SimpleNamespace(folder=save_dir / "pytorch_mnist", history=[row], results=results)
+    run.folder.mkdir(exist_ok=True)
     config = pytorch_mnist.Config(save_dir=str(save_dir), weight_decay=0)
-    folder = save_dir / "pytorch_mnist"
-    folder.mkdir(exist_ok=True)
-    pytorch_mnist.compare(config, folder, this, gallery, {"test_acc": 0.5}, "")
+    pytorch_mnist.compare(config, run, np.ones((4, 1, 5, 5)), "")
 
 
 @pytest.fixture
@@ -100,8 +99,8 @@ def numpy_run(tmp_path):
     """A run of a network whose first layer has filters of 3x3, not the lab's."""
     folder = tmp_path / "train"
     folder.mkdir()
-    row = dict.fromkeys(runs.HISTORY_COLUMNS, 0.25) | {"epoch": 1}
-    tables.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, [row])
+    row = dict.fromkeys(HISTORY_COLUMNS, 0.25) | {"epoch": 1}
+    tables.write_table(folder / "history.csv", HISTORY_COLUMNS, [row])
     files.write_json(folder / "results.json", {"status": "finished", "test_acc": 0.25})
     files.write_arrays(folder / "model.npz", {"0.conv1.weights": np.ones((4, 9))})
     return folder
@@ -125,6 +124,13 @@ def test_a_numpy_run_that_cannot_be_read_is_no_comparison(numpy_run, capsys, nam
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith("no finished NumPy run with the same λ to compare with: ")
     assert (f"train/{name} cannot be read" in line) == damaged
+
+
+def test_the_learning_rates_of_task_1():
+    assert pytorch_mnist.LR_POLICY == train.LR_POLICY
+    config = pytorch_mnist.Config(lr_scale=2)
+    rates = [pytorch_mnist.learning_rate(config, epoch) for epoch in (1, 2, 3, 8, 9)]
+    assert rates == [0.2, 0.2, 0.02, 2e-4, 2e-4]
 
 
 def test_l2_leaves_out_biases_and_the_last_layer():

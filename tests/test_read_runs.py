@@ -1,10 +1,10 @@
 from support import files, read_runs, tables
+from support.locks import unlock
 from support.read_runs import Record
+from support.run import HISTORY_COLUMNS, Run
 
 import numpy as np
 import pytest
-
-import runs
 
 
 @pytest.fixture
@@ -13,8 +13,8 @@ def folder(tmp_path):
     files.write_json(tmp_path / "config.json", {"batch_size": 50})
     results = {"status": "finished", "num_train": 1001, "test_acc": 0.875}
     files.write_json(tmp_path / "results.json", results)
-    rows = [dict.fromkeys(runs.HISTORY_COLUMNS, 0.5) | {"epoch": e, "seconds": 2} for e in (1, 2)]
-    tables.write_table(tmp_path / "history.csv", runs.HISTORY_COLUMNS, rows)
+    rows = [dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": e, "seconds": 2} for e in (1, 2)]
+    tables.write_table(tmp_path / "history.csv", HISTORY_COLUMNS, rows)
     files.write_arrays(tmp_path / "model.npz", {"0.conv1.weights": np.ones((2, 25))})
     return tmp_path
 
@@ -24,7 +24,7 @@ def test_a_run_is_read(folder):
     assert (run.state, run.num_epochs, run.test_acc, run.seconds) == ("finished", 2, 0.875, 4)
     assert run.milliseconds_a_step == 1000 * 4 / (2 * 21)
     assert run.history["epoch"] == [1, 2]
-    assert run.epochs[1] == dict.fromkeys(runs.HISTORY_COLUMNS, 0.5) | {"epoch": 2, "seconds": 2}
+    assert run.epochs[1] == dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": 2, "seconds": 2}
     assert run.arrays("model.npz")["0.conv1.weights"].shape == (2, 25)
     assert run.problems == []
 
@@ -59,9 +59,9 @@ def test_a_damaged_file_is_a_sentence_and_the_rest_is_read(folder, name):
 
 
 def test_a_run_that_says_it_goes_on_and_holds_no_lock_was_killed(tmp_path):
-    run = runs.Run.start(tmp_path / "train", {"epochs": 1})
+    run = Run.start(tmp_path / "train", {"epochs": 1})
     assert Record(tmp_path / "train").state == "running"
-    runs.unlock(run.folder)
+    unlock(run.folder)
     assert Record(tmp_path / "train").state == "killed"
 
 

@@ -11,16 +11,17 @@ import time
 from html.parser import HTMLParser
 
 from support import files, metrics, missing_runs, plots, tables
+from support.folders import move_aside
 from support.gallery import NUM_EXAMPLES
 from support.page import pictures
 from support.page.facts import facts
 from support.read_runs import Record
+from support.run import HISTORY_COLUMNS, Run
 
 import numpy as np
 import pytest
 
 import report
-import runs
 from conftest import ROOT
 
 
@@ -30,10 +31,10 @@ def write_run(folder, options=None, epochs=3, names=("cat", "dog"), status="fini
     (folder / "filters").mkdir(parents=True)
     files.write_json(folder / "config.json", {"batch_size": 50, **(options or {})})
     rows = [
-        dict.fromkeys(runs.HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "seconds": 2.0}
+        dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": epoch, "seconds": 2.0}
         for epoch in range(1, epochs + 1)
     ]
-    tables.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+    tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
     for epoch in range(epochs + 1):
         plots.draw_conv_filters(epoch, 20, rng.random((4, kind, 5, 5)), folder / "filters")
     results = {"status": status, "dataset": "cifar10", "provenance": "generated", "seed": 0}
@@ -162,7 +163,7 @@ def test_an_interrupted_a_killed_and_a_diverged_run_are_shown_as_such(tmp_path):
 
 
 def test_a_run_that_goes_on_is_running(tmp_path):
-    run = runs.Run.start(tmp_path / "train", {"epochs": 1})
+    run = Run.start(tmp_path / "train", {"epochs": 1})
     assert "running" in page(tmp_path).text
     run.finish()
     assert "running" not in page(tmp_path).text
@@ -278,7 +279,7 @@ def test_watching_rewrites_the_page_after_an_epoch(tmp_path):
         with (folder / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
         rows.append({**rows[0], "epoch": 2})
-        tables.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+        tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
         wait_until(lambda: "training, 2 epochs<" in path.read_text())
         assert is_live(tmp_path)
         watcher.send_signal(signal.SIGINT)
@@ -305,7 +306,7 @@ def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, ca
     write_all(tmp_path)
     tables.write_table(tmp_path / "train_l2reg/comparison.csv", ["weight_decay"], [])
     for name in ("train", "hinge_bonus"):
-        runs.move_aside(tmp_path / name)
+        move_aside(tmp_path / name)
     (tmp_path / "pytorch_cifar/results.json").write_text('{"status": "interrupted"}')
     called = []
 

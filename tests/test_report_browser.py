@@ -10,11 +10,11 @@ import shutil
 import time
 
 from support import tables
+from support.run import HISTORY_COLUMNS
 
 import pytest
 
 import report
-import runs
 from conftest import ROOT
 from test_report import write_all
 
@@ -256,8 +256,8 @@ def test_the_page_is_soon_interactive(opened):
 
 
 def next_epoch(folder, epochs):
-    rows = [dict.fromkeys(runs.HISTORY_COLUMNS, 0.4) | {"epoch": e} for e in range(1, epochs + 1)]
-    tables.write_table(folder / "history.csv", runs.HISTORY_COLUMNS, rows)
+    rows = [dict.fromkeys(HISTORY_COLUMNS, 0.4) | {"epoch": e} for e in range(1, epochs + 1)]
+    tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
     source = sorted((folder / "filters").iterdir())[0]
     shutil.copy(source, folder / "filters" / f"epoch_{epochs:02d}_step_000020.png")
 

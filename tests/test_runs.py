@@ -9,25 +9,38 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 
-from support import files, surroundings
+from support import files, locks, progress, surroundings
+from support.checkpoints import Position
+from support.errors import Diverged, Interrupted, RunError, one_line_errors
+from support.folders import claim
+from support.locks import _warn_of_no_locks, is_in_use, unlock
+from support.options import (
+    CommonConfig,
+    available_threads,
+    one_option,
+    option,
+    other_default,
+    parse,
+)
+from support.run import HISTORY_COLUMNS, Run
+from support.signals import STOPPING
+from support.start import ROOT
 
 import numpy as np
 import pytest
 
-import runs
-
 
 @dataclass(kw_only=True)
-class Config(runs.CommonConfig):
-    dataset: str = runs.option("auto", "which data", choices=("auto", "synthetic"))
-    rates: list = runs.option(lambda: [0.5, 1.5], "some rates", minimum=0)
+class Config(CommonConfig):
+    dataset: str = option("auto", "which data", choices=("auto", "synthetic"))
+    rates: list = option(lambda: [0.5, 1.5], "some rates", minimum=0)
 
 
 def params():
     return {"0.fc.weights": np.arange(6.0).reshape(2, 3), "0.fc.bias": np.zeros(2)}
 
 
-ROW = dict.fromkeys(runs.HISTORY_COLUMNS, 0.1) | {"epoch": 1, "note": "kept, but no column"}
+ROW = dict.fromkeys(HISTORY_COLUMNS, 0.1) | {"epoch": 1, "note": "kept, but no column"}
 
 
 # --- options ------------------------------------------------------------------------------------
@@ -36,17 +49,17 @@ ROW = dict.fromkeys(runs.HISTORY_COLUMNS, 0.1) | {"epoch": 1, "note": "kept, but
 def test_parse(monkeypatch):
     monkeypatch.setenv("SAVE_DIR", "/tmp/saved")
     monkeypatch.delenv("DATA_DIR", raising=False)
-    config = runs.parse(Config, ["--epochs", "3", "--rates", "1", "2", "--resume"], "words")
+    config = parse(Config, ["--epochs", "3", "--rates", "1", "2", "--resume"], "words")
     assert (config.epochs, config.rates, config.resume) == (3, [1.0, 2.0], True)
     assert config.save_dir == "/tmp/saved"
-    assert config.data_dir == str(runs.HERE / "datasets")
+    assert config.data_dir == str(ROOT / "datasets")
     assert config.batch_size == 50
     assert config.train_size is None
 
 
 def test_help_shows_the_defaults(capsys):
     with pytest.raises(SystemExit) as stop:
-        runs.parse(Config, ["--help"], "words")
+        parse(Config, ["--help"], "words")
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "[50]" in text
@@ -59,10 +72,10 @@ def test_help_shows_the_defaults(capsys):
 def test_a_config_with_another_default_has_the_same_bounds():
     @dataclass(kw_only=True)
     class Longer(Config):
-        epochs: int = runs.other_default(Config, "epochs", 70)
+        epochs: int = other_default(Config, "epochs", 70)
 
     assert Longer().epochs == 70
-    with pytest.raises(runs.RunError, match="at least 1, got 0"):
+    with pytest.raises(RunError, match="at least 1, got 0"):
         Longer(epochs=0)
 
 
@@ -89,7 +102,7 @@ def test_a_config_with_another_default_has_the_same_bounds():
 )
 def test_bad_options_end_with_one_line(argv, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        runs.parse(Config, argv, "words")
+        parse(Config, argv, "words")
     assert stop.value.code == 2
     errors = capsys.readouterr().err
     assert message in errors
@@ -101,9 +114,9 @@ def test_bad_options_end_with_one_line(argv, message, capsys):
 
 def begun(save_dir, *argv, script="train"):
     """Parse options as a script does, and begin its run."""
-    config = runs.parse(Config, ["--save-dir", str(save_dir), *argv], "words", script)
-    run = runs.Run.start(save_dir / script, asdict(config), config.resume)
-    runs.unlock(run.folder)
+    config = parse(Config, ["--save-dir", str(save_dir), *argv], "words", script)
+    run = Run.start(save_dir / script, asdict(config), config.resume)
+    unlock(run.folder)
     return config
 
 
@@ -129,17 +142,17 @@ def test_without_resume_or_a_run_the_defaults_hold(tmp_path):
 def test_an_option_that_decides_on_the_others_is_resumed_too(tmp_path):
     begun(tmp_path, "--dataset", "synthetic")
     argv = ["--save-dir", str(tmp_path)]
-    assert runs.one_option(argv, "dataset", "auto", "train") == "auto"
-    assert runs.one_option([*argv, "--resume"], "dataset", "auto", "train") == "synthetic"
+    assert one_option(argv, "dataset", "auto", "train") == "auto"
+    assert one_option([*argv, "--resume"], "dataset", "auto", "train") == "synthetic"
     argv += ["--resume", "--dataset", "auto"]
-    assert runs.one_option(argv, "dataset", "auto", "train") == "auto"
+    assert one_option(argv, "dataset", "auto", "train") == "auto"
 
 
 def test_other_options_are_refused_with_the_line_to_type(tmp_path, monkeypatch):
     begun(tmp_path, "--seed", "3")
     argv = ["--resume", "--seed=4", "--rates", "7", "8", "--threads", "1"]
     monkeypatch.setattr(sys, "argv", ["train.py", *argv])
-    with pytest.raises(runs.RunError) as error:
+    with pytest.raises(RunError) as error:
         begun(tmp_path, *argv)
     assert str(error.value).endswith(
         "another --seed: it was 3, now it is 4, another --rates: it was [0.5, 1.5], now it is "
@@ -161,8 +174,8 @@ def test_a_damaged_config_is_told_in_one_line(tmp_path, content, message, capsys
     (tmp_path / "train" / "config.json").write_text(content)
     with pytest.raises(SystemExit) as stop:
         argv = ["--resume", "--save-dir", str(tmp_path)]
-        runs.one_option(argv, "dataset", "auto", "train")
-        runs.parse(Config, argv, "words", "train")
+        one_option(argv, "dataset", "auto", "train")
+        parse(Config, argv, "words", "train")
     assert stop.value.code == 2
     err = capsys.readouterr().err
     assert message in err
@@ -171,34 +184,34 @@ def test_a_damaged_config_is_told_in_one_line(tmp_path, content, message, capsys
 
 def test_several_runs_in_a_folder_are_resumed_with_their_options(tmp_path, capsys):
     folder, options = tmp_path / "several", {"seed": 1, "epochs": 2, "rates": [1]}
-    runs.claim(folder, options, resume=False)
-    with pytest.raises(runs.RunError, match="another --seed: it was 1, now it is 2"):
-        runs.claim(folder, {**options, "seed": 2}, resume=True)
-    with pytest.raises(runs.RunError, match="another --epochs: it was 2, now it is 3"):
-        runs.claim(folder, {**options, "epochs": 3}, True, fixed=("epochs",))
+    claim(folder, options, resume=False)
+    with pytest.raises(RunError, match="another --seed: it was 1, now it is 2"):
+        claim(folder, {**options, "seed": 2}, resume=True)
+    with pytest.raises(RunError, match="another --epochs: it was 2, now it is 3"):
+        claim(folder, {**options, "epochs": 3}, True, fixed=("epochs",))
     assert json.loads((folder / "config.json").read_text()) == options
-    runs.claim(folder, {**options, "rates": [1, 2]}, True, free=("rates",))
+    claim(folder, {**options, "rates": [1, 2]}, True, free=("rates",))
     assert json.loads((folder / "config.json").read_text())["rates"] == [1, 2]
     assert capsys.readouterr().out == ""
-    runs.claim(folder, options, resume=False)
+    claim(folder, options, resume=False)
     assert f"the earlier runs are kept in {folder}.1" in capsys.readouterr().out
 
 
 def test_available_threads_are_some():
-    assert 1 <= runs.available_threads() <= (os.cpu_count() or 1)
+    assert 1 <= available_threads() <= (os.cpu_count() or 1)
 
 
 def test_one_line_errors(capsys):
-    with pytest.raises(SystemExit) as stop, runs.one_line_errors(KeyError):
+    with pytest.raises(SystemExit) as stop, one_line_errors(KeyError):
         raise OSError("no\nspace")
     assert "error: no space" in stop.value.code
-    with pytest.raises(SystemExit) as stop, runs.one_line_errors():
-        raise runs.Interrupted(signal.SIGTERM, "stopped")
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise Interrupted(signal.SIGTERM, "stopped")
     assert stop.value.code == 143
-    with pytest.raises(SystemExit) as stop, runs.one_line_errors():
+    with pytest.raises(SystemExit) as stop, one_line_errors():
         raise MemoryError("3 GiB")
     assert "not enough memory: 3 GiB; a smaller --batch-size needs less" in stop.value.code
-    with pytest.raises(ZeroDivisionError), runs.one_line_errors():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
         _ = 1 / 0
 
 
@@ -208,8 +221,8 @@ def test_the_last_words_need_no_terminal(monkeypatch):
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    with pytest.raises(SystemExit) as stop, runs.one_line_errors():
-        raise runs.Interrupted(1, "the terminal was closed")
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise Interrupted(1, "the terminal was closed")
     assert stop.value.code == 129
 
 
@@ -218,43 +231,49 @@ def test_the_last_words_need_no_terminal(monkeypatch):
 
 def test_a_new_run_moves_the_earlier_one_aside(tmp_path):
     for number in range(3):
-        run = runs.Run.start(tmp_path / "train", {"seed": number})
-        run.finish_epoch(ROW)
+        run = Run.start(tmp_path / "train", {"seed": number})
+        run.restore_arrays(params())
+        end_epoch(run)
     seeds = {
         path.name: json.loads((path / "config.json").read_text())["seed"]
         for path in tmp_path.iterdir()
     }
     assert seeds == {"train": 2, "train.2": 1, "train.1": 0}
     with (tmp_path / "train" / "history.csv").open() as file:
-        assert list(csv.DictReader(file)) == [{key: str(ROW[key]) for key in runs.HISTORY_COLUMNS}]
+        assert list(csv.DictReader(file)) == [{key: str(ROW[key]) for key in HISTORY_COLUMNS}]
 
 
 def test_a_folder_that_holds_no_run_stays_where_it_is(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    runs.Run.start(tmp_path)
+    Run.start(tmp_path)
     assert (tmp_path / "notes.txt").exists()
+
+
+def end_epoch(run):
+    run.position.num_seen = 1
+    run.end_epoch(lambda: ROW)
 
 
 def saved_run(folder, position=None):
     """A run with a checkpoint."""
-    run = runs.Run.start(folder, {"seed": 1})
+    run = Run.start(folder, {"seed": 1})
     run.restore_arrays(params())
-    run.position = position or runs.Position()
+    run.position = position or Position()
     run.save_checkpoint()
-    runs.unlock(folder)
+    unlock(folder)
     return run
 
 
 def resumed(folder, arrays):
-    run = runs.Run.start(folder, {"seed": 1}, resume=True)
+    run = Run.start(folder, {"seed": 1}, resume=True)
     run.restore_arrays(arrays)
     return run
 
 
 def test_restore(tmp_path):
-    position = runs.Position(epoch=2, step=7, num_seen=350, num_correct=300, loss_sum=0.1 + 0.2)
-    run = saved_run(tmp_path / "run", runs.Position(epoch=1))
-    run.finish_epoch(ROW)
+    position = Position(epoch=2, step=7, num_seen=350, num_correct=300, loss_sum=0.1 + 0.2)
+    run = saved_run(tmp_path / "run", Position(epoch=1))
+    end_epoch(run)
     run.position = position
     run.save_checkpoint()
     restored = {name: np.zeros_like(array) for name, array in params().items()}
@@ -267,45 +286,45 @@ def test_restore(tmp_path):
 
 
 def test_resume_where_there_is_nothing_says_so_and_begins(tmp_path, capsys):
-    assert resumed(tmp_path / "run", params()).position == runs.Position()
+    assert resumed(tmp_path / "run", params()).position == Position()
     expected = f"{tmp_path / 'run'} holds no run that could be resumed: a new one begins\n"
     assert capsys.readouterr().out == expected
 
 
 def test_resume_after_a_kill_before_the_first_checkpoint(tmp_path):
-    runs.Run.start(tmp_path / "run", {"seed": 1})
-    assert resumed(tmp_path / "run", params()).position == runs.Position()
+    Run.start(tmp_path / "run", {"seed": 1})
+    assert resumed(tmp_path / "run", params()).position == Position()
 
 
 def test_resume_refuses_other_options_and_data_by_name(tmp_path):
     options = {"seed": 1, "epochs": 2, "threads": 1}
-    runs.Run.start(tmp_path / "run", options, dataset="mnist", provenance="official")
-    with pytest.raises(runs.RunError, match="another --epochs: it was 2, now it is 3"):
-        runs.Run.start(tmp_path / "run", {**options, "epochs": 3}, True, fixed=("epochs",))
-    with pytest.raises(runs.RunError, match="another --seed: it was 1, now it is 2"):
-        runs.Run.start(tmp_path / "run", {**options, "seed": 2}, resume=True)
-    with pytest.raises(runs.RunError, match="provenance was official, now it is generated"):
-        runs.Run.start(tmp_path / "run", options, True, dataset="mnist", provenance="generated")
+    Run.start(tmp_path / "run", options, dataset="mnist", provenance="official")
+    with pytest.raises(RunError, match="another --epochs: it was 2, now it is 3"):
+        Run.start(tmp_path / "run", {**options, "epochs": 3}, True, fixed=("epochs",))
+    with pytest.raises(RunError, match="another --seed: it was 1, now it is 2"):
+        Run.start(tmp_path / "run", {**options, "seed": 2}, resume=True)
+    with pytest.raises(RunError, match="provenance was official, now it is generated"):
+        Run.start(tmp_path / "run", options, True, dataset="mnist", provenance="generated")
     more = {**options, "epochs": 3}
-    runs.Run.start(tmp_path / "run", more, True, dataset="mnist", provenance="official")
+    Run.start(tmp_path / "run", more, True, dataset="mnist", provenance="official")
 
 
 def test_resume_warns_where_the_last_digits_may_differ(tmp_path, capsys):
     facts = {"dataset": "mnist", "threads": 2, "multiplied_in": "bfloat16"}
-    runs.Run.start(tmp_path / "run", {}, **facts)
-    runs.Run.start(tmp_path / "run", {}, True, **facts)
+    Run.start(tmp_path / "run", {}, **facts)
+    Run.start(tmp_path / "run", {}, True, **facts)
     assert "warning" not in capsys.readouterr().out
-    runs.Run.start(tmp_path / "run", {}, True, **{**facts, "multiplied_in": "float32"})
+    Run.start(tmp_path / "run", {}, True, **{**facts, "multiplied_in": "float32"})
     out = capsys.readouterr().out
     assert "warning: multiplied in bfloat16 before, float32 now: the last digits may" in out
 
 
 def test_a_finished_run_says_so(tmp_path, capsys):
-    run = runs.Run.start(tmp_path / "run", {"epochs": 2})
+    run = Run.start(tmp_path / "run", {"epochs": 2})
     run.write_results(status="finished", epochs=2)
-    assert runs.Run.start(tmp_path / "run", {"epochs": 2}, resume=True).is_finished
+    assert Run.start(tmp_path / "run", {"epochs": 2}, resume=True).is_finished
     assert "nothing to resume" in capsys.readouterr().out
-    assert not runs.Run.start(tmp_path / "run", {"epochs": 3}, resume=True).is_finished
+    assert not Run.start(tmp_path / "run", {"epochs": 3}, resume=True).is_finished
 
 
 def damage(path, how):
@@ -330,8 +349,8 @@ HOW = ["cut", "flipped", "garbage", "", "pickle", "other weights"]
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, how, capsys):
-    run = saved_run(tmp_path / "run", runs.Position(epoch=3))
-    run.position = runs.Position(epoch=4)
+    run = saved_run(tmp_path / "run", Position(epoch=3))
+    run.position = Position(epoch=4)
     run.save_checkpoint()
     damage(tmp_path / "run" / "checkpoint.npz", how)
     again = resumed(tmp_path / "run", params())
@@ -345,14 +364,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, how,
 def test_without_a_whole_checkpoint_resuming_is_refused_in_one_line(tmp_path, how):
     saved_run(tmp_path / "run")
     damage(tmp_path / "run" / "checkpoint.npz", how)
-    with pytest.raises(runs.RunError, match=r"checkpoint\.npz is damaged") as error:
+    with pytest.raises(RunError, match=r"checkpoint\.npz is damaged") as error:
         resumed(tmp_path / "run", params())
     assert "\n" not in str(error.value)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     saved_run(tmp_path / "run")
-    with pytest.raises(runs.RunError, match=r"of another network: .*0\.fc\.bias"):
+    with pytest.raises(RunError, match=r"of another network: .*0\.fc\.bias"):
         resumed(tmp_path / "run", {**params(), "0.fc.bias": np.zeros(3)})
 
 
@@ -360,13 +379,13 @@ def test_weights_that_are_not_finite_do_not_replace_a_checkpoint(tmp_path):
     run = saved_run(tmp_path / "run")
     before = (tmp_path / "run" / "checkpoint.npz").read_bytes()
     run.restore_arrays({**params(), "0.fc.bias": np.array([np.inf, 0])})
-    with pytest.raises(runs.Diverged, match=r"0\.fc\.bias is not finite any more in epoch 1"):
+    with pytest.raises(Diverged, match=r"0\.fc\.bias is not finite any more in epoch 1"):
         run.save_checkpoint()
     assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == before
 
 
 def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
-    run = saved_run(tmp_path / "run", runs.Position(epoch=5))
+    run = saved_run(tmp_path / "run", Position(epoch=5))
 
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -384,7 +403,7 @@ def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, cap
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SystemExit) as stop, runs.one_line_errors():
+    with pytest.raises(SystemExit) as stop, one_line_errors():
         files.write_whole(path, "content")
     assert str(path) in stop.value.code
     assert "MB are free" in stop.value.code
@@ -395,8 +414,8 @@ def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, cap
 HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-import runs
-runs.Run.start(sys.argv[2])
+from support.run import Run
+Run.start(sys.argv[2])
 print("locked", flush=True)
 time.sleep(60)
 """
@@ -405,16 +424,16 @@ time.sleep(60)
 def test_a_second_run_in_the_folder_is_refused_until_the_first_is_dead(tmp_path):
     folder = tmp_path / "run"
     first = subprocess.Popen(
-        [sys.executable, "-c", HOLD, runs.HERE, folder], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, ROOT, folder], stdout=subprocess.PIPE, text=True
     )
     assert first.stdout.readline() == "locked\n"
     for resume in (False, True):
-        with pytest.raises(runs.RunError, match=f"is in use by process {first.pid}"):
-            runs.Run.start(folder, resume=resume)
+        with pytest.raises(RunError, match=f"is in use by process {first.pid}"):
+            Run.start(folder, resume=resume)
     first.kill()
     first.communicate()
     assert (folder / ".lock").exists()
-    runs.Run.start(folder)
+    Run.start(folder)
     assert (tmp_path / "run.1").is_dir()
 
 
@@ -425,18 +444,19 @@ def test_where_there_are_no_locks_a_run_warns_once_and_goes_on(
     def no_locks(_descriptor):
         raise OSError(reason, os.strerror(reason))
 
-    monkeypatch.setattr(runs, "_lock_file", no_locks)
-    runs._warn_of_no_locks.cache_clear()
+    monkeypatch.setattr(locks, "_lock_file", no_locks)
+    _warn_of_no_locks.cache_clear()
     for name in ("a", "b"):
-        run = runs.Run.start(tmp_path / name)
+        run = Run.start(tmp_path / name)
     err = capsys.readouterr().err
     assert f"warning: no locks in {tmp_path} ({os.strerror(reason)})" in err
     assert err.count("\n") == 1
-    assert runs.is_in_use(run.folder)
-    run.finish()
-    assert not runs.is_in_use(run.folder)
+    assert is_in_use(run.folder)
+    with run:
+        run.finish()
+    assert not is_in_use(run.folder)
     (run.folder / ".lock").write_text("1\n")
-    assert runs.is_in_use(run.folder)  # for all that is known
+    assert is_in_use(run.folder)  # for all that is known
 
 
 @pytest.mark.parametrize("reason", [errno.EWOULDBLOCK, errno.EACCES])
@@ -445,32 +465,32 @@ def test_only_would_block_means_in_use(reason, tmp_path, monkeypatch):
         raise OSError(reason, os.strerror(reason))
 
     (tmp_path / ".lock").write_text("123\n")
-    monkeypatch.setattr(runs, "_lock_file", held)
-    with pytest.raises(runs.RunError, match="is in use by process 123; wait for it"):
-        runs.Run.start(tmp_path)
+    monkeypatch.setattr(locks, "_lock_file", held)
+    with pytest.raises(RunError, match="is in use by process 123; wait for it"):
+        Run.start(tmp_path)
 
 
 # --- the loop -----------------------------------------------------------------------------------
 
 
-def loop(run, max_epochs=2, steps=None):
+def loop(run, losses=None, max_epochs=2, steps=None):
     """A training loop that records which images it was given; steps: stop after so many."""
     seen = []
     run.restore_arrays(params())
-    with run.recording():
+    with run:
         for epoch in run.epochs(max_epochs):
-            for step, batch in run.batches(10, 4, seed=3):
-                seen.append((epoch, step, batch.tolist()))
-                run.count(0.5, 1, len(batch), 0.1)
+            for batch in run.batches(10, 4, seed=3):
+                seen.append((epoch, batch.step, batch.indices.tolist()))
+                run.count(next(losses) if losses else 0.5, 1, 0.1)
                 if len(seen) == steps:
                     os.kill(os.getpid(), signal.SIGINT)
-            run.finish_epoch(run.epoch_row(0.25, 0.75))
+            run.end_epoch(lambda: (0.25, 0.75))
     return seen
 
 
 def test_batches_are_the_same_for_the_same_seed_and_every_image_once(tmp_path):
-    seen = loop(runs.Run.start(tmp_path / "a"))
-    assert seen == loop(runs.Run.start(tmp_path / "b"))
+    seen = loop(Run.start(tmp_path / "a"))
+    assert seen == loop(Run.start(tmp_path / "b"))
     assert [len(batch) for _, _, batch in seen] == [4, 4, 2] * 2
     for epoch in (1, 2):
         images = [image for at, _, batch in seen if at == epoch for image in batch]
@@ -480,48 +500,91 @@ def test_batches_are_the_same_for_the_same_seed_and_every_image_once(tmp_path):
 
 @pytest.mark.parametrize("steps", range(1, 6))
 def test_an_interrupted_loop_goes_on_where_it_was(tmp_path, steps):
-    whole = runs.Run.start(tmp_path / "whole")
+    whole = Run.start(tmp_path / "whole")
     expected = loop(whole)
-    run = runs.Run.start(tmp_path / "run")
+    run = Run.start(tmp_path / "run")
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(runs.Interrupted) as stop:
+    with pytest.raises(Interrupted) as stop:
         loop(run, steps=steps)
     assert stop.value.signum == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is handler
     assert run.results["status"] == "interrupted"
-    runs.unlock(run.folder)
-    run = runs.Run.start(tmp_path / "run", resume=True)
+    run = Run.start(tmp_path / "run", resume=True)
     assert loop(run) == expected[steps:]
     for ours, theirs in zip(run.history, whole.history, strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
 
 
+def test_batches_of_some_images_and_how_far_training_is(tmp_path):
+    run, found = Run.start(tmp_path / "run"), []
+    run.restore_arrays(params())
+    with run:
+        for _ in run.epochs(2):
+            for batch in run.batches(np.array([3, 8, 9]), 2, seed=3):
+                found.append(batch)
+                run.count(0.5, 1, 0.1)
+            run.end_epoch(lambda: (0.25, 0.75))
+    assert [batch.progress for batch in found] == [0.125, 0.375, 0.625, 0.875]
+    assert sorted(np.concatenate([batch.indices for batch in found[:2]])) == [3, 8, 9]
+    assert found[0].rng.random() == np.random.default_rng([3, 1, 1, 0]).random()
+    assert found[0].rng.random() != found[1].rng.random()
+
+
+def test_calls_that_were_forgotten_are_named(tmp_path):
+    run = Run.start(tmp_path / "run")
+    with pytest.raises(RuntimeError, match="restore_arrays or restore_torch before the first"):
+        next(run.epochs(2))
+    run.restore_arrays(params())
+    epochs = run.epochs(2)
+    next(epochs)
+    batches = run.batches(10, 4, seed=3)
+    next(batches)
+    with pytest.raises(RuntimeError, match="expected count in step 1"):
+        next(batches)
+    with pytest.raises(RuntimeError, match="expected end_epoch at the end of epoch 1"):
+        next(epochs)
+
+
+def test_columns_are_kept_and_arrays_are_not(tmp_path):
+    run = saved_run(tmp_path / "run")
+    run.position.num_seen = 1
+    run.add_column("both", lambda row: row["valid_loss"] + row["more"])
+    run.end_epoch(lambda: {"valid_loss": 1, "valid_acc": 0, "more": 2, "confusion": np.eye(2)})
+    assert run.history[0]["both"] == 3
+    assert "confusion" not in run.history[0]
+
+
 def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
-    run = runs.Run.start(tmp_path / "run", {"checkpoint_minutes": 0.0})
+    run = Run.start(tmp_path / "run", {"checkpoint_minutes": 0.0})
     saved = []
     monkeypatch.setattr(run, "save_checkpoint", lambda: saved.append(run.position.step))
     loop(run, max_epochs=1)
     assert saved == [1, 2, 3, 0]
 
 
-SIGNALS = [getattr(signal, name) for name in runs.STOPPING if hasattr(signal, name)]
+SIGNALS = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-def test_a_signal_within_stoppable_ends_it_there(tmp_path, signum):
-    run = saved_run(tmp_path / "run")
-    run.position = runs.Position(epoch=3, step=5)
-    with pytest.raises(runs.Interrupted), run.recording(), run.stoppable():
+@pytest.mark.parametrize("of_epoch", [True, False])
+def test_a_signal_ends_an_evaluation_where_it_is(tmp_path, signum, of_epoch):
+    def evaluate():
         os.kill(os.getpid(), signum)
         pytest.fail("went on")
-    assert resumed(tmp_path / "run", params()).position == runs.Position(epoch=3, step=5)
+
+    run = saved_run(tmp_path / "run")
+    run.position = Position(epoch=3, step=5, num_seen=1)
+    with pytest.raises(Interrupted) as stop, run:
+        (run.end_epoch if of_epoch else run.finish)(evaluate)
+    assert stop.value.signum == signum
+    assert resumed(tmp_path / "run", params()).position == Position(epoch=3, step=5, num_seen=1)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal")
 def test_a_signal_that_is_ignored_as_by_nohup_stays_ignored(tmp_path):
     earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with runs.Run.start(tmp_path / "run").recording():
+        with Run.start(tmp_path / "run"):
             os.kill(os.getpid(), signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -531,29 +594,29 @@ def test_a_signal_that_is_ignored_as_by_nohup_stays_ignored(tmp_path):
 def test_a_clock_that_is_set_while_a_run_goes_on_changes_no_duration(tmp_path, monkeypatch):
     jumps = iter(range(10**9, 0, -(10**6)))
     monkeypatch.setattr(time, "time", lambda: next(jumps))
-    monkeypatch.setattr(runs, "PLAIN_LINE_SECONDS", 0)
-    run = runs.Run.start(tmp_path / "run", {"checkpoint_minutes": 60.0})
+    monkeypatch.setattr(progress, "PLAIN_LINE_SECONDS", 0)
+    run = Run.start(tmp_path / "run", {"checkpoint_minutes": 60.0})
     loop(run)
     assert all(0 <= row["seconds"] < 10**6 for row in run.history)
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
-    run = runs.Run.start(tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt), run.recording():
+    run = Run.start(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), run:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
     assert run.results["status"] == "interrupted"
 
 
 def test_a_loss_that_is_not_finite_says_where_and_what_was_before(tmp_path):
-    run = saved_run(tmp_path / "run")
-    run.count(0.5, 1, 10, 0.1)
+    run = Run.start(tmp_path / "run")
+    losses = iter([0.5, float("nan")])
     message = (
-        r"the loss is nan in epoch 1, step 1, at learning rate 0.1; .* loss was 0.5; "
+        r"the loss is nan in epoch 1, step 2, at learning rate 0.1; .* loss was 0.5; "
         r"try a smaller --lr-scale, or check the gradients: python3 check_grads.py"
     )
-    with pytest.raises(runs.Diverged, match=message), run.recording():
-        run.count(float("nan"), 1, 10, 0.1)
+    with pytest.raises(Diverged, match=message):
+        loop(run, losses)
     assert run.results["status"] == "diverged"
 
 
@@ -572,29 +635,29 @@ def test_tensors_are_restored_with_their_optimizer(tmp_path):
             optimizer.step()
 
     ours = parts()
-    run = runs.Run.start(tmp_path / "run")
+    run = Run.start(tmp_path / "run")
     run.restore_torch(**ours)
     steps(**ours, num=3)
-    run.position = runs.Position(epoch=2)
+    run.position = Position(epoch=2)
     run.save_checkpoint()
     steps(**ours, num=2)
     theirs = parts()
-    again = runs.Run.start(tmp_path / "run", resume=True)
+    again = Run.start(tmp_path / "run", resume=True)
     again.restore_torch(**theirs)
     assert again.position.epoch == 2
     steps(**theirs, num=2)
     assert torch.equal(ours["model"].weight, theirs["model"].weight)
-    with pytest.raises(runs.RunError, match="of another network"):
+    with pytest.raises(RunError, match="of another network"):
         again.restore_torch(model=torch.nn.Linear(4, 2))
     path = tmp_path / "run" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(runs.RunError, match=r"checkpoint\.pt is damaged"):
+    with pytest.raises(RunError, match=r"checkpoint\.pt is damaged"):
         again.restore_torch(**theirs)
 
 
 def test_progress_is_plain_without_a_terminal(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runs, "PLAIN_LINE_SECONDS", 0)
-    loop(runs.Run.start(tmp_path / "run"), max_epochs=1)
+    monkeypatch.setattr(progress, "PLAIN_LINE_SECONDS", 0)
+    loop(Run.start(tmp_path / "run"), max_epochs=1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert lines[1].startswith("epoch 1/1: step 2/3, loss 0.5000, ")

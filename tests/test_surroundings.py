@@ -10,13 +10,17 @@ import subprocess
 import sys
 
 from support import surroundings
+from support.errors import RunError
+from support.facts import hint_at_other_programs
+from support.folders import claim
+from support.options import CommonConfig, parse
+from support.run import Run
 
 import numpy as np
 import pytest
 
 import fast_layers
 import nn
-import runs
 import train
 from conftest import ROOT
 
@@ -77,7 +81,7 @@ def test_a_script_that_speaks_of_lambda_on_such_a_console(tmp_path, monkeypatch)
 
     console = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", console)
-    config = runs.parse(pytorch_mnist.Config, ["--save-dir", str(tmp_path)], "words")
+    config = parse(pytorch_mnist.Config, ["--save-dir", str(tmp_path)], "words")
     pytorch_mnist.compare(config, tmp_path, None, None, {}, "")
     console.flush()
     assert b"with the same \\u03bb to compare with" in console.buffer.getvalue()
@@ -118,10 +122,10 @@ def test_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("SAVE_DIR", "~/saved")
     monkeypatch.setenv("DATA_DIR", "~/data")
-    config = runs.parse(runs.CommonConfig, [], "words")
+    config = parse(CommonConfig, [], "words")
     assert config.save_dir == str(tmp_path / "saved")
     assert config.data_dir == str(tmp_path / "data")
-    config = runs.parse(runs.CommonConfig, ["--save-dir=~/runs", "--data-dir", "~"], "words")
+    config = parse(CommonConfig, ["--save-dir=~/runs", "--data-dir", "~"], "words")
     assert config.save_dir == str(tmp_path / "runs")
     assert config.data_dir == str(tmp_path)
 
@@ -129,7 +133,7 @@ def test_the_home_folder(monkeypatch, tmp_path):
 def test_a_home_folder_that_nobody_knows(capsys):
     for argv in (["--save-dir", "~no-such-user/x"], ["--resume", "--save-dir=~no-such-user/x"]):
         with pytest.raises(SystemExit) as stop:
-            runs.parse(runs.CommonConfig, argv, "words", "train")
+            parse(CommonConfig, argv, "words", "train")
         assert stop.value.code == 2
         err = capsys.readouterr().err
         assert "--save-dir: the home folder in ~no-such-user/x is not known" in err
@@ -139,12 +143,12 @@ def test_a_home_folder_that_nobody_knows(capsys):
 def test_without_home(monkeypatch):
     for name in ("HOME", "USERPROFILE", "SAVE_DIR", "DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert runs.parse(runs.CommonConfig, [], "words").save_dir == str(runs.HERE / "out")
+    assert parse(CommonConfig, [], "words").save_dir == str(ROOT / "out")
 
 
 def test_a_relative_folder_is_that_of_the_current_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    config = runs.parse(runs.CommonConfig, ["--data-dir", "here"], "words")
+    config = parse(CommonConfig, ["--data-dir", "here"], "words")
     assert config.data_dir == str(tmp_path / "here")
 
 
@@ -155,7 +159,7 @@ def test_a_current_folder_that_was_deleted(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(SystemExit) as stop:
-        runs.parse(runs.CommonConfig, [], "words")
+        parse(CommonConfig, [], "words")
     assert stop.value.code == 2
     assert "the current folder was deleted: cd to another one" in capsys.readouterr().err
 
@@ -179,10 +183,10 @@ def test_a_checkout_that_is_reached_through_a_link(tmp_path):
 def test_a_file_where_the_run_should_be(tmp_path, below, resume):
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "train" if below else tmp_path / "file"
-    with pytest.raises(runs.RunError, match=r"cannot write to .*file"):
-        runs.Run.start(folder, resume=resume)
-    with pytest.raises(runs.RunError, match=r"cannot write to .*file"):
-        runs.claim(folder, {}, resume)
+    with pytest.raises(RunError, match=r"cannot write to .*file"):
+        Run.start(folder, resume=resume)
+    with pytest.raises(RunError, match=r"cannot write to .*file"):
+        claim(folder, {}, resume)
 
 
 @pytest.mark.parametrize("reason", [errno.EROFS, errno.EACCES, errno.EPERM])
@@ -191,8 +195,8 @@ def test_a_folder_that_may_only_be_read(tmp_path, monkeypatch, reason):
         raise OSError(reason, os.strerror(reason), str(path))
 
     monkeypatch.setattr(os, "open", read_only)
-    with pytest.raises(runs.RunError, match=f"cannot write to .*: {os.strerror(reason)}"):
-        runs.Run.start(tmp_path)
+    with pytest.raises(RunError, match=f"cannot write to .*: {os.strerror(reason)}"):
+        Run.start(tmp_path)
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ def test_every_number_of_every_script_has_bounds_that_hold(module):
             assert low <= min(values) <= max(values) <= high, f.name
             for value in (low - 1, high + 1, float("inf"), float("nan")):
                 wrong = [value] if isinstance(default, list) else value
-                with pytest.raises(runs.RunError, match=f"--{f.name.replace('_', '-')}: expected"):
+                with pytest.raises(RunError, match=f"--{f.name.replace('_', '-')}: expected"):
                     config_class(**{f.name: wrong})
 
 
@@ -291,8 +295,8 @@ def test_no_hint_where_the_load_is_not_known(monkeypatch):
 
 def test_the_hint_is_given_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(surroundings, "busy_hint", lambda threads: f"hint for {threads}")
-    runs._hint_at_other_programs.cache_clear()
+    hint_at_other_programs.cache_clear()
     for name in ("a", "b"):
-        runs.Run.start(tmp_path / name, {"threads": 2})
+        Run.start(tmp_path / name, {"threads": 2})
     assert capsys.readouterr().out.count("hint for 2") == 1
-    runs._hint_at_other_programs.cache_clear()
+    hint_at_other_programs.cache_clear()

@@ -6,19 +6,21 @@ import sys
 import warnings
 from importlib.util import find_spec
 
+from support import torch_training
+from support.locks import unlock
+from support.run import Run
+
 import numpy as np
 import pytest
 import torch
 
 import pytorch_cifar
 import pytorch_mnist
-import runs
-import strong_model
-import torch_training
+from strong import lab_network, training
 
 
 def test_a_batch_of_one_image_is_normalized_where_it_has_a_variance(rng):
-    model = pytorch_cifar.NormalizedModel(rng)
+    model = lab_network.NormalizedModel(rng)
     images = torch.from_numpy(rng.standard_normal((50, 3, 32, 32)).astype(np.float32))
     model(images)
     before = {name: value.clone() for name, value in model.named_buffers()}
@@ -31,15 +33,12 @@ def test_a_batch_of_one_image_is_normalized_where_it_has_a_variance(rng):
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        pytorch_cifar.Config(batch_norm=True, batch_size=59, epochs=2),
-        strong_model.Config(size="small", batch_size=59, epochs=1),
-    ],
+    ("network", "options"), [(pytorch_cifar, {"epochs": 2}), (training, {"size": "small"})]
 )
-def test_a_last_batch_of_one_image_is_trained_with(config, tiny_cifar, tmp_path):
-    config.save_dir, config.device, config.views = str(tmp_path), "cpu", False
-    assert pytorch_cifar.run(config, tiny_cifar)["status"] == "finished"
+def test_a_last_batch_of_one_image_is_trained_with(network, options, tiny_cifar, tmp_path):
+    options = {"epochs": 1, "batch_size": 59, "device": "cpu", "views": False} | options
+    config = network.Config(save_dir=str(tmp_path), **options)
+    assert network.run(config, tiny_cifar)["status"] == "finished"
 
 
 def test_a_network_that_cannot_be_compiled_is_trained_uncompiled(
@@ -110,18 +109,17 @@ def test_tensorboard_reads_each_epoch_of_a_resumed_run_once(
         script.run(config, tiny_cifar if script is pytorch_cifar else few)
 
     few = dataclasses.replace(digits, train_x=digits.train_x[:60], train_y=digits.train_y[:60])
-    finish_epoch = runs.Run.finish_epoch
+    save_checkpoint = Run.save_checkpoint
     folder = tmp_path / script.__name__
 
-    def lost(run, row):  # after the epoch was logged, before it was saved
-        if row["epoch"] == 2:
+    def lost(run):  # after the second epoch was logged, before it was saved
+        if run.position.epoch == 3:
             raise Stopped
-        finish_epoch(run, row)
+        save_checkpoint(run)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(runs.Run, "finish_epoch", lost)
+        patch.setattr(Run, "save_checkpoint", lost)
         train(resume=False)
-    runs.unlock(folder)
     train(resume=True)
     log = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0})
     log.Reload()

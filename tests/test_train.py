@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 
+from support.run import Run
+
 import numpy as np
 import pytest
 from skimage.io import imread
 
-import runs
 from conftest import ROOT, run_files, run_script, start_slowly
 
 SMALL = ("--dataset", "synthetic", "--train-size", 300, "--epochs", 3)  # 6 steps an epoch
@@ -172,7 +173,7 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
 def test_a_checkpoint_of_another_network_is_refused(script, tmp_path):
     assert script("train.py", *SMALL).returncode == 0
     folder = tmp_path / "out" / "train"
-    other = runs.Run.start(tmp_path / "other")
+    other = Run.start(tmp_path / "other")
     other.restore_arrays({"0.conv1.weights": np.zeros((4, 9))})
     other.save_checkpoint()
     (tmp_path / "other" / "checkpoint.npz").replace(folder / "checkpoint.npz")

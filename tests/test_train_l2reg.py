@@ -1,12 +1,13 @@
 import csv
 import json
 
+from support.errors import RunError
+
 import numpy as np
 import pytest
 from skimage.io import imread
 
 import fast_layers as layers
-import runs
 import train
 import train_l2reg
 
@@ -86,5 +87,5 @@ def test_a_negative_weight_decay_is_refused(script, tmp_path):
 
 
 def test_two_weight_decays_of_one_folder_are_refused():
-    with pytest.raises(runs.RunError, match=r"expected different values, got 0\.01 0\.01"):
+    with pytest.raises(RunError, match=r"expected different values, got 0\.01 0\.01"):
         train_l2reg.Config(weight_decay=[0.01, 0.010000001])

@@ -1,16 +1,19 @@
 import copy
 import csv
 
+from support import torch_training
+from support.errors import RunError
+from support.options import parse
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 import pytorch_cifar
-import runs
-import strong_model
-import torch_training
 from conftest import run_files
+from strong import network, training
+from strong.augmentation import augmented
 
 
 @pytest.fixture
@@ -20,29 +23,29 @@ def images(rng):
 
 def settings(**options):
     off = {"device": "cpu", "mirror": False, "shift": 0, "cutout": 0}
-    return strong_model.Config(**{**off, **options})
+    return training.Config(**{**off, **options})
 
 
 def test_shapes_and_number_of_parameters(rng, images):
-    model = strong_model.StrongModel(rng)
+    model = network.StrongModel(rng)
     blocks = sum(9 * (i * o + o * o) + 4 * o for i, o in ((24, 64), (64, 256), (256, 256)))
     expected = 24 * (12 + 1) + blocks + 10 * (256 + 1)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
     assert model(images[:3]).shape == (3, 10)
     assert len(model.filters()) == 6
-    enlarged = strong_model.StrongModel(rng, upsample=True)
+    enlarged = network.StrongModel(rng, upsample=True)
     assert enlarged(images[:3]).shape == (3, 10)
 
 
 def test_a_large_network_has_shortcuts(rng, images):
-    model = strong_model.StrongModel(rng, size="large")
+    model = network.StrongModel(rng, size="large")
     widths = ((24, 128), (128, 384), (384, 512))
     blocks = sum(9 * (i * o + 2 * o * o) + 6 * o for i, o in widths)
     expected = 24 * (12 + 1) + blocks + 10 * (512 + 1)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
     assert model(images[:2]).shape == (2, 10)
     assert len(model.filters()) == 9
-    shallow, deep = (strong_model.Block(3, 8, deep) for deep in (False, True))
+    shallow, deep = (network.Block(3, 8, deep) for deep in (False, True))
     deep.load_state_dict(shallow.state_dict(), strict=False)
     torch.nn.init.zeros_(deep.conv3.weight)  # then the shortcut is all there is
     first = functional.gelu(shallow.norm1(functional.max_pool2d(shallow.conv1(images), 2)))
@@ -50,16 +53,15 @@ def test_a_large_network_has_shortcuts(rng, images):
 
 
 def test_the_large_network_has_defaults_of_its_own():
-    assert pytorch_cifar.config_class(["--model", "strong"]) is strong_model.Config
-    assert pytorch_cifar.config_class(["--size", "large"]) is pytorch_cifar.Config
-    kind = pytorch_cifar.config_class(["--size", "large", "--model=strong"])
-    config = runs.parse(kind, ["--model", "strong", "--size", "large", "--epochs", "3"], "words")
+    assert training.config_class([]) is training.Config
+    kind = training.config_class(["--size", "large"])
+    config = parse(kind, ["--model", "strong", "--size", "large", "--epochs", "3"], "words")
     assert (config.epochs, config.cutout, config.all_images) == (3, 12, True)
-    assert strong_model.LargeConfig().size == "large"
+    assert training.LargeConfig().size == "large"
 
 
 def test_an_image_is_classified_alike_whatever_it_is_tested_with(rng, images):
-    model = strong_model.StrongModel(rng)
+    model = network.StrongModel(rng)
     torch.nn.init.normal_(model.head.weight)
     model(images)
     alone = torch_training.predict(model, images[:1])
@@ -68,7 +70,7 @@ def test_an_image_is_classified_alike_whatever_it_is_tested_with(rng, images):
 
 def test_bfloat16_changes_the_outputs_by_rounding_only(images):
     plain, rounded = (
-        strong_model.StrongModel(np.random.default_rng(0), bfloat16) for bfloat16 in (False, True)
+        network.StrongModel(np.random.default_rng(0), bfloat16) for bfloat16 in (False, True)
     )
     for model in (plain, rounded):
         torch.nn.init.ones_(model.head.weight)
@@ -81,7 +83,7 @@ def test_whitened_pixels_are_uncorrelated_and_of_variance_one(rng):
     smooth = rng.standard_normal((200, 3, 33, 33)).cumsum(axis=2).cumsum(axis=3) / 20
     smooth = torch.from_numpy((smooth - smooth.mean()).astype(np.float32))
     layer = torch.nn.Conv2d(3, 24, 2)
-    strong_model.whiten_(layer, smooth)
+    network.whiten_(layer, smooth)
     with torch.no_grad():
         outputs = layer(smooth).movedim(1, 0).reshape(24, -1).double()
     covariance = outputs.cov().numpy()
@@ -94,22 +96,33 @@ def test_whitened_pixels_are_uncorrelated_and_of_variance_one(rng):
 
 
 def test_without_jitter_images_stay_as_they_are(rng, images):
-    jittered = strong_model.jittered(images, np.ones(40, bool), rng, settings())
-    assert torch.equal(jittered, images)
+    assert augmented(images, np.ones(40, bool), rng, settings()) is images
 
 
-def test_each_image_is_mirrored_in_every_other_epoch(rng, images):
-    indices = rng.permutation(1000)[:40]
-    train_x = rng.standard_normal((1000, 3, 2, 2)).astype(np.float32)
-    recipe = strong_model.Recipe(settings(mirror=True), train_x, torch.device("cpu"))
-    times_seen = np.zeros(len(indices), int)
-    seen = [recipe.jittered(images, indices, times_seen + times, rng) for times in range(3)]
-    for n, turned in enumerate(recipe.turned_first[indices]):
-        either_way = images[n].flip(2), images[n]
-        assert torch.equal(seen[0][n], either_way[int(not turned)])
-        assert torch.equal(seen[1][n], either_way[int(turned)])
-    assert torch.equal(seen[2], seen[0])
-    assert 0.4 < recipe.turned_first.mean() < 0.6
+def test_each_image_is_mirrored_in_every_other_epoch(tiny_cifar, tmp_path, monkeypatch):
+    places = {image.tobytes(): n for n, image in enumerate(tiny_cifar.train_x)}
+    is_mirrored = np.zeros((3, 60), bool)
+    batches = []
+
+    def augmented(images, of_batch, *_):
+        numbers = [places[image.tobytes()] for image in images.numpy()]
+        is_mirrored[len(batches) // 2, numbers] = of_batch
+        batches.append(numbers)
+        return images
+
+    monkeypatch.setattr(training, "augmented", augmented)
+    options = {"save_dir": str(tmp_path), "size": "small", "views": False}
+    training.run(settings(skip=0.0, epochs=3, batch_size=30, **options), tiny_cifar)
+    assert sorted(batches[0] + batches[1]) == list(range(60))
+    assert np.array_equal(is_mirrored[0], ~is_mirrored[1])
+    assert np.array_equal(is_mirrored[0], is_mirrored[2])
+    assert 0.25 < is_mirrored[0].mean() < 0.75
+
+
+def test_mirroring_turns_the_images_that_are_to_be_turned(rng, images):
+    turned = augmented(images, np.arange(40) % 2 == 1, rng, settings(mirror=True))
+    assert torch.equal(turned[::2], images[::2])
+    assert torch.equal(turned[1::2], images[1::2].flip(3))
 
 
 def test_shifts_are_uniform_and_every_image_stays_in_its_place(rng, images):
@@ -117,8 +130,8 @@ def test_shifts_are_uniform_and_every_image_stays_in_its_place(rng, images):
     counts = np.zeros((7, 7))
     padded = np.pad(images.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)), "reflect")
     for _ in range(30):
-        jittered = strong_model.jittered(images, np.ones(40, bool), rng, settings(shift=3)).numpy()
-        for image, source in zip(jittered, padded, strict=True):
+        shifted = augmented(images, np.ones(40, bool), rng, settings(shift=3)).numpy()
+        for image, source in zip(shifted, padded, strict=True):
             found = [
                 (dy, dx)
                 for dy in range(7)
@@ -134,8 +147,8 @@ def test_shifts_are_uniform_and_every_image_stays_in_its_place(rng, images):
 def test_a_square_is_cut_out_of_each_image(rng, images):
     centres = []
     for _ in range(20):
-        jittered = strong_model.jittered(images, np.ones(40, bool), rng, settings(cutout=6))
-        for image, source in zip(jittered, images, strict=True):
+        cut = augmented(images, np.ones(40, bool), rng, settings(cutout=6))
+        for image, source in zip(cut, images, strict=True):
             hole = (image == 0).all(dim=0)
             assert torch.equal(image[:, ~hole], source[:, ~hole])
             rows, columns = torch.nonzero(hole.any(1)).ravel(), torch.nonzero(hole.any(0)).ravel()
@@ -149,8 +162,8 @@ def test_a_square_is_cut_out_of_each_image(rng, images):
 
 
 def test_the_average_of_the_weights_takes_the_statistics_with_it(rng, images):
-    model = strong_model.StrongModel(rng)
-    average = torch_training.moving_average(model)
+    model = network.StrongModel(rng)
+    average = torch_training.averaged(model)
     first = copy.deepcopy(model.state_dict())
     average.update_parameters(model)
     model(images)
@@ -164,56 +177,60 @@ def test_the_average_of_the_weights_takes_the_statistics_with_it(rng, images):
         assert torch.allclose(averaged[name], expected, atol=1e-6)
 
 
-def test_the_learning_rates_rise_and_fall():
-    config = strong_model.Config(lr=0.2, lr_scale=0.5)
-    images = np.random.default_rng(0).standard_normal((50, 3, 32, 32)).astype(np.float32)
-    recipe = strong_model.Recipe(config, images, torch.device("cpu"))
-    rates = [recipe.set_learning_rate(progress) for progress in (0, 0.05, 0.1, 0.55, 1)]
+def test_the_learning_rates_rise_and_fall(rng):
+    config = settings(lr=0.2, lr_scale=0.5)
+    model = network.StrongModel(rng)
+    optimizers, peaks = training.make_optimizers(config, model)
+    rates = [
+        training.set_learning_rates(config, optimizers, peaks, progress)
+        for progress in (0, 0.05, 0.1, 0.55, 1)
+    ]
     assert rates == pytest.approx([0, 0.05, 0.1, 0.05, 0])
-    recipe.set_learning_rate(0.1)
-    groups = [optimizer.param_groups for optimizer in recipe.optimizers.values()]
-    assert [group["lr"] for group, *_ in groups] == [0.1, 0.5 * strong_model.ADAM_RATE]
+    training.set_learning_rates(config, optimizers, peaks, 0.1)
+    groups = [optimizer.param_groups for optimizer in optimizers]
+    assert [group["lr"] for group, *_ in groups] == [0.1, 0.5 * training.ADAM_RATE]
     trained = {id(p) for group, *_ in groups for p in group["params"]}
-    assert trained == {id(p) for p in recipe.model.parameters()}
+    assert trained == {id(p) for p in model.parameters()}
 
 
 def test_every_trick_can_be_switched_off():
     argv = ["--no-muon", "--no-whiten", "--no-mirror", "--no-average", "--no-views"]
     argv += ["--no-bfloat16", "--no-channels-last", "--shift", "0", "--cutout", "0"]
     argv += ["--label-smoothing", "0", "--upsample", "--size", "small"]
-    config = runs.parse(strong_model.Config, argv, "words")
+    config = parse(training.Config, argv, "words")
     images = np.random.default_rng(0).standard_normal((50, 3, 32, 32)).astype(np.float32)
-    recipe = strong_model.Recipe(config, images, torch.device("cpu"))
-    assert isinstance(recipe.optimizers["optimizer"], torch.optim.SGD)
-    assert recipe.model.upsample
-    assert recipe.model.blocks[1].conv1.weight.shape[:2] == (128, 64)
-    assert recipe.training_loss(max) is max
+    model = training.make_model(config, torch.device("cpu"), images)
+    untouched = network.StrongModel(np.random.default_rng(0), size="small")
+    assert torch.equal(model.whiten.weight, untouched.whiten.weight)
+    assert isinstance(training.make_optimizers(config, model)[0][0], torch.optim.SGD)
+    assert model.upsample
+    assert model.blocks[1].conv1.weight.shape[:2] == (128, 64)
     x = torch.from_numpy(images)
-    assert recipe.jittered(x, np.arange(50), np.zeros(50, int), np.random.default_rng(0)) is x
+    assert augmented(x, np.zeros(50, bool), np.random.default_rng(0), config) is x
 
 
 def test_it_learns_some_images_by_heart_and_leaves_all_files(tiny_cifar, tmp_path):
     """Seeds end at 88 % and more of 60 images, whatever the rounding; guessing is right at 10 %."""
     options = {"size": "small", "batch_size": 10, "epochs": 8, "threads": 1, "bfloat16": False}
-    pytorch_cifar.run(settings(save_dir=str(tmp_path), **options), tiny_cifar)
+    training.run(settings(save_dir=str(tmp_path), **options), tiny_cifar)
     folder = tmp_path / "pytorch_cifar"
     assert {path.name for path in folder.iterdir()} == run_files("pt")
     with (folder / "history.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert float(last["train_acc"]) > 0.5
     saved = torch.load(folder / "model.pt", weights_only=True)
-    strong_model.StrongModel(np.random.default_rng(0), size="small").load_state_dict(saved)
+    network.StrongModel(np.random.default_rng(0), size="small").load_state_dict(saved)
 
 
 @pytest.mark.parametrize(("name", "value"), [("shift", 32), ("label_smoothing", 2)])
 def test_options_beyond_what_makes_sense_are_refused(name, value):
-    with pytest.raises(runs.RunError, match="expected a number of at most"):
-        strong_model.Config(**{name: value})
+    with pytest.raises(RunError, match="expected a number of at most"):
+        training.Config(**{name: value})
 
 
 def test_layouts_differ_by_rounding_only(images):
     ours, theirs = (
-        strong_model.StrongModel(np.random.default_rng(0), layout=layout)
+        network.StrongModel(np.random.default_rng(0), layout=layout)
         for layout in (torch.channels_last, torch.contiguous_format)
     )
     shapes = []

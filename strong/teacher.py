@@ -1,8 +1,5 @@
 """Knowledge distillation: a small network learns from a large one, too, not from labels alone.
 
-    python3 pytorch_cifar.py --model strong --save-dir out/strong
-    python3 pytorch_cifar.py --teacher out/strong/pytorch_cifar
-
 A label says that an image shows a cat, and no more. A trained network, the teacher, also says how
 much it looks like a dog, and that it hardly looks like a truck: it knows from all the images which
 classes are alike. With p and q the softmax of logits / TEMPERATURE, p the teacher's and q the
@@ -20,60 +17,57 @@ Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 
 import pickle
 from pathlib import Path
 
-from support import files
+from support import files, torch_training
+from support.errors import RunError
 
+import numpy as np
 import torch
 from torch.nn import functional
 
-import runs
-import strong_model
-import torch_training
+from strong.network import StrongModel
 
 SHARE = 0.95  # of the teacher in the loss
 TEMPERATURE = 8.0
 
 
-def load(config, folder, train_x, device):
-    """The teacher that config asks for, from its run's folder; None if there is to be none.
+def load(path, all_images, device):
+    """The network that the run of --model strong in the folder path has left.
 
-    folder: that of the student's run.
-    Raises: runs.RunError if there is no trained run of --model strong, or if it has seen the
-    validation images and the student must not.
+    Raises: RunError if there is none, or if it was trained with the validation images and the
+    student is not (all_images).
     """
-    if not config.teacher:
-        return None
-    path = Path(config.teacher)
-    if path.resolve() == Path(folder).resolve():
-        raise runs.RunError(
-            f"--teacher: {path} is this run's own folder; choose another --save-dir"
-        )
     try:
-        options = files.read_json(path / "config.json")
-        state = torch.load(path / "model.pt", map_location=device, weights_only=True)
+        options = files.read_json(Path(path) / "config.json")
+        state = torch.load(Path(path) / "model.pt", map_location=device, weights_only=True)
         if options["model"] != "strong":
-            raise runs.RunError("it is not a run of --model strong")
-        of_teacher = strong_model.Config(**options)
-        teacher = strong_model.Recipe(of_teacher, train_x, device).model
-        teacher.load_state_dict(state)
+            raise RunError("it is not a run of --model strong")
+        bfloat16 = options["bfloat16"] and torch_training.has_fast_bfloat16(device)
+        layout = torch.channels_last if options["channels_last"] else torch.contiguous_format
+        rng = np.random.default_rng()
+        model = StrongModel(rng, bfloat16, options["upsample"], layout, options["size"])
+        model.load_state_dict(state)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, pickle.PickleError) as error:
-        raise runs.RunError(f"--teacher: {path} cannot be used: {error}") from error
-    if of_teacher.all_images and not config.all_images:
-        raise runs.RunError(f"--teacher: {path} has seen the validation images; add --all-images")
-    return teacher
+        raise RunError(f"--teacher: {path} cannot be used: {error}") from error
+    if options["all_images"] and not all_images:
+        raise RunError(
+            f"--teacher: {path} was trained with the validation images; leave out --no-all-images"
+        )
+    return model.to(device)
 
 
-def logits(teacher, images, labels):
+def teacher_logits(teacher, images, labels):
     """What the teacher says about images: the mean over each and its mirror image.
 
     Shapes: images (N, C, H, W), labels (N,) -> (N, K).
     """
     print(f"the teacher looks at {len(images):,} images", flush=True)
-    views = torch_training.Views(teacher, {(0, 0): 1.0})
-    evaluation = torch_training.evaluate(views, images, labels, "teacher")
-    return torch.from_numpy(evaluation.logits).to(images.device)
+    logits = torch_training.predict(torch_training.Views(teacher, {(0, 0): 1.0}), images)
+    accuracy = (logits.argmax(dim=1) == labels.cpu()).double().mean().item()
+    print(f"teacher: accuracy {accuracy:.2%}", flush=True)
+    return logits.to(images.device)
 
 
-def loss(label_loss, student, teacher):
+def distillation_loss(label_loss, student, teacher):
     """The loss of the head of this file. Shapes: logits (N, K) of both; a scalar."""
     q = functional.log_softmax(student / TEMPERATURE, dim=1)
     p = functional.log_softmax(teacher / TEMPERATURE, dim=1)

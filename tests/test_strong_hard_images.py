@@ -2,9 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-import hard_images
-import pytorch_cifar
-import strong_model
+from strong import hard_images, training
 
 LABELS = torch.zeros(9, dtype=torch.int64)
 
@@ -66,35 +64,32 @@ def test_what_is_remembered_goes_into_a_checkpoint_and_comes_back():
 
 
 @pytest.mark.parametrize(("epochs", "num_whole"), [(1, 1), (2, 1), (8, 2), (12, 3)])
-def test_a_quarter_of_the_epochs_of_the_stronger_network_is_whole(epochs, num_whole, rng):
-    config = strong_model.Config(epochs=epochs, size="small")
-    images = rng.standard_normal((90, 3, 32, 32)).astype(np.float32)
-    selection = strong_model.Recipe(config, images, torch.device("cpu")).selection
+def test_a_quarter_of_the_epochs_of_the_stronger_network_is_whole(epochs, num_whole):
+    selection = training.make_selection(training.Config(epochs=epochs), 90)
     sizes = [selection.size(epoch) for epoch in range(1, epochs + 1)]
     assert sizes == num_whole * [90] + (epochs - num_whole) * [60]
 
 
 def test_a_run_trains_with_the_images_that_were_chosen(tiny_cifar, tmp_path, monkeypatch, capsys):
-    seen, progress = [], []
+    numbers, progress = [], []
+    places = {image.tobytes(): n for n, image in enumerate(tiny_cifar.train_x)}
+    assert len(places) == 60
 
-    def jittered(self, images, indices, times_seen, rng):
-        assert np.array_equal(images.numpy(), tiny_cifar.train_x[indices])
-        seen.extend(zip(indices.tolist(), times_seen.tolist(), strict=True))
+    def augmented(images, *_):
+        numbers.extend(places[image.tobytes()] for image in images.numpy())
         return images
 
-    def set_learning_rate(self, done):
-        progress.append(done)
+    def set_learning_rates(config, optimizers, peaks, share):
+        progress.append(share)
         return 0.0
 
-    monkeypatch.setattr(strong_model.Recipe, "jittered", jittered)
-    monkeypatch.setattr(strong_model.Recipe, "set_learning_rate", set_learning_rate)
+    monkeypatch.setattr(training, "augmented", augmented)
+    monkeypatch.setattr(training, "set_learning_rates", set_learning_rates)
     options = {"save_dir": str(tmp_path), "device": "cpu", "size": "small", "batch_size": 20}
-    pytorch_cifar.run(strong_model.Config(epochs=3, **options), tiny_cifar)
-    first, second, third = seen[:60], seen[60:100], seen[100:]
-    assert sorted(first) == [(n, 0) for n in range(60)]
-    assert len(third) == 40
-    assert {times for _, times in second} == {1}
-    left_out = set(range(60)) - {n for n, _ in second}
-    assert sorted(left_out) == sorted(n for n, times in third if times == 1)
+    training.run(training.Config(epochs=3, **options), tiny_cifar)
+    second, third = set(numbers[60:100]), set(numbers[100:])
+    assert sorted(numbers[:60]) == list(range(60))
+    assert len(second) == len(third) == 40
+    assert third > set(range(60)) - second
     np.testing.assert_allclose(progress, (np.arange(7) + 0.5) / 7)  # 3 + 2 + 2 steps
     assert capsys.readouterr().out.count("the 20 easiest images are left out of epoch") == 2

@@ -17,11 +17,12 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.errors import RunError
+from support.run import Run
+
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
-
-import runs
 
 
 def are_wanted():
@@ -32,18 +33,16 @@ def are_wanted():
 def join(device):
     """Meet the other ranks, where torchrun started this process; the device for this rank.
 
-    Raises: runs.RunError if the ranks cannot have a device each.
+    Raises: RunError if the ranks cannot have a device each.
     """
     if not are_wanted() or distributed.is_initialized():
         return device
     if device.type == "mps" or (device.type == "cuda" and not distributed.is_nccl_available()):
-        raise runs.RunError(f"processes cannot share a training on {device.type}; --device cpu can")
+        raise RunError(f"processes cannot share a training on {device.type}; --device cpu can")
     if device.type == "cuda":
         number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= there:
-            raise runs.RunError(
-                f"expected a GPU for each process, got {there}; --device cpu can do"
-            )
+            raise RunError(f"expected a GPU for each process, got {there}; --device cpu can do")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -79,8 +78,8 @@ def share(batch):
 
     Where there are more ranks than images, a rank without one takes the first, with weight 0.
     """
-    mine = batch[rank() :: size()]
-    return (mine, len(mine) * size() / len(batch)) if len(mine) else (batch[:1], 0.0)
+    part = batch[rank() :: size()]
+    return (part, len(part) * size() / len(batch)) if len(part) else (batch[:1], 0.0)
 
 
 def summed(*numbers):
@@ -97,8 +96,8 @@ def gathered(values, num_images):
     if size() == 1:
         return values
     of_all = torch.zeros(num_images, device=_device())
-    mine = of_all[rank() :: size()]
-    mine.copy_(values[: len(mine)])
+    part = of_all[rank() :: size()]
+    part.copy_(values[: len(part)])
     distributed.all_reduce(of_all)
     return of_all.cpu()
 
@@ -119,11 +118,11 @@ def average_statistics(model):
 
 def in_parts(function, parts):
     """[function(part) for part in parts], each rank doing its share of them."""
-    mine = [function(part) for part in parts[rank() :: size()]]
+    results = [function(part) for part in parts[rank() :: size()]]
     if size() == 1:
-        return mine
+        return results
     gathered = [None] * size()
-    distributed.all_gather_object(gathered, mine)
+    distributed.all_gather_object(gathered, results)
     return [gathered[number % size()][number // size()] for number in range(len(parts))]
 
 
@@ -131,7 +130,7 @@ def in_parts(function, parts):
 def one_run(folder):
     """A folder for the run on this rank: the given one on rank 0, else one that is thrown away.
 
-    Raises: runs.RunError when another rank is lost.
+    Raises: RunError when another rank is lost.
     """
     if size() == 1:
         yield folder
@@ -142,7 +141,7 @@ def one_run(folder):
     except RuntimeError as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
-        raise runs.RunError(
+        raise RunError(
             "another process of this run was lost; the same command with --resume goes on from the "
             f"last checkpoint ({' '.join(str(error).split())[:100]})"
         ) from error
@@ -152,11 +151,11 @@ def one_run(folder):
 def follow(run, **parts):
     """Begin on every rank where rank 0 begins, and stop on all when one gets a signal.
 
-    run: a runs.Run; parts: what its checkpoints hold, by name.
+    run: a Run; parts: what its checkpoints hold, by name.
     """
     if size() == 1:
         return
-    run.agree, run.has_bar = _agree, run.has_bar and rank() == 0
+    run.rank, run.signals.agree, run.has_bar = rank(), _agree, run.has_bar and rank() == 0
     states = {name: part.state_dict() for name, part in parts.items()}
     content = [(run.position, run.history, run.results, run.is_finished, states)]
     distributed.broadcast_object_list(content, src=0)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-import muon
+from strong import muon
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 27), (30, 5), (1, 6)])

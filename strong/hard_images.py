@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import ranks
+from strong import ranks
 
 MUST_BE_SEEN = 1e9  # a loss above all others; infinity is refused in a checkpoint
 

@@ -1,5 +1,6 @@
 """What the PyTorch scripts share: their options, the device, predictions, evaluation, logging."""
 
+import io
 import os
 import shutil
 import sys
@@ -9,6 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from support import files, metrics
+from support.errors import RunError
+from support.options import CommonConfig, option
+from support.run import Run
 
 import numpy as np
 import torch
@@ -16,67 +20,39 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import ranks
-import runs
-
 EVALUATION_BATCH = 500  # images at a time where nothing is kept for a backward pass
 AVERAGE_DECAY = 0.99  # of the moving average of the weights, a step
 
 
 @dataclass(kw_only=True)
-class Config(runs.CommonConfig):
-    device: str = runs.option(
+class Config(CommonConfig):
+    device: str = option(
         "auto", "auto: CUDA, else MPS, else the CPU", choices=("auto", "cpu", "cuda", "mps")
     )
-    tensorboard: bool = runs.option(False, "log for TensorBoard, too, into tensorboard/")
+    tensorboard: bool = option(False, "log for TensorBoard, too, into tensorboard/")
 
 
-def model_option(default):
-    """The option that chooses between the networks of pytorch_cifar.py."""
-    text = "lab: the lab's network; strong: a stronger one, with options of its own"
-    return runs.option(default, text, choices=("lab", "strong"))
-
-
-@dataclass(kw_only=True)
-class CifarConfig(Config):
-    """What the networks for CIFAR-10 share."""
-
-    dataset: str = runs.option(
-        "auto",
-        "cifar10: the real data or an error; synthetic: drawn shapes; auto: cifar10 if possible",
-        choices=("auto", "cifar10", "synthetic"),
-    )
-    all_images: bool = runs.option(
-        False, "train with the validation images, too, once all else is chosen by them"
-    )
-    teacher: str = runs.option(
-        "",
-        "folder of a run of --model strong, to learn from its network, too: distillation.py",
-        is_folder=True,
-    )
-    average: bool = runs.option(True, "test with a moving average of the weights")
-    views: bool = runs.option(True, "test with the mean over shifted and mirrored images")
-    bfloat16: bool = runs.option(True, "multiply in bfloat16, where the device is fast at it")
-    compile: bool = runs.option(False, "compile the network first; meant for long runs on a GPU")
-
-
-def prepare(config, many=False):
+def prepare(config):
     """Set and print what the whole run depends on; returns the device.
 
-    many: whether the script can share its work with other processes, see ranks.
-    Raises: runs.RunError if a device or a package that was asked for is absent.
+    Raises: RunError if a device or a package that was asked for is absent, or if torchrun
+    started this process.
     """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise RunError(
+            "only pytorch_cifar.py --model strong runs on several devices; start without torchrun"
+        )
+    return set_up(config, pick_device(config.device), config.threads)
+
+
+def set_up(config, device, threads, processes=""):
+    """The same on a device that is known; processes: how many, for the line that is printed."""
     if config.tensorboard and find_spec("tensorboard") is None:
-        raise runs.RunError("--tensorboard needs: python3 -m pip install tensorboard")
-    if ranks.are_wanted() and not many:
-        raise runs.RunError("only pytorch_cifar.py runs on several devices; start without torchrun")
-    device = ranks.join(pick_device(config.device))
-    threads = max(1, config.threads // ranks.on_this_machine())
+        raise RunError("--tensorboard needs: python3 -m pip install tensorboard")
     torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # else float32 is rounded to 10 bits where CUDA likes
-    processes = f"{ranks.size()} processes, each with " if ranks.size() > 1 else ""
     print(f"device {device}, {processes}{threads} thread(s)")
     return device
 
@@ -90,7 +66,7 @@ def pick_device(name):
     if name == "auto":
         name = next(device for device, there in present.items() if there)
     elif not present[name]:
-        raise runs.RunError(f"--device {name}: this machine, or its PyTorch, has none")
+        raise RunError(f"--device {name}: this machine, or its PyTorch, has none")
     return torch.device(name)
 
 
@@ -111,7 +87,7 @@ def on_device(images, labels, device):
     return images, torch.from_numpy(labels).to(device)
 
 
-def sent(array, device):
+def to_device(array, device):
     """A NumPy array as a tensor on the device. CUDA copies it before it does anything else, so a
     GPU that has much to do is not waited for; other devices might find the array gone.
     """
@@ -137,18 +113,22 @@ def first_filters(layer):
 
 
 @torch.inference_mode()
-def predict(model, images):
-    """The outputs of the model for all images, in evaluation mode. Shape: (N, K), on the CPU."""
+def predict(model, images, each=map):
+    """The outputs of the model for all images, in evaluation mode. Shape: (N, K), on the CPU.
+
+    each: applies a function to the parts of the images, in their order.
+    """
     was_training = model.training
     model.eval()
-    logits = ranks.in_parts(lambda part: model(part).float().cpu(), images.split(EVALUATION_BATCH))
+    logits = each(lambda part: model(part).float().cpu(), images.split(EVALUATION_BATCH))
+    logits = torch.cat(list(logits))
     model.train(was_training)
-    return torch.cat(logits)
+    return logits
 
 
 class Views(nn.Module):
-    """A model's mean output for several views of an image: shifted by some pixels, each view also
-    mirrored.
+    """Test-time augmentation: a model's mean output for several views of an image, shifted by some
+    pixels, each view also mirrored.
 
     shifts: {(rows, columns): weight in the mean}; what comes in at an edge is a reflection.
     Shapes: (N, C, H, W) -> (N, K), as the model.
@@ -197,77 +177,32 @@ class Compiled:
 
 
 class Evaluation(tuple):
-    """(loss, accuracy), and with them the logits and the confusion matrix they come from."""
+    """(loss, accuracy), and with them the confusion matrix."""
 
-    def __new__(cls, loss, accuracy, logits, confusion):
+    def __new__(cls, loss, accuracy, confusion):
         pair = super().__new__(cls, (loss, accuracy))
-        pair.loss, pair.accuracy, pair.logits, pair.confusion = loss, accuracy, logits, confusion
+        pair.loss, pair.accuracy, pair.confusion = loss, accuracy, confusion
         return pair
 
 
-def evaluate(
-    model,
-    images,
-    labels,
-    title="",
-    class_names=None,
-    loss_function=functional.cross_entropy,
-):
+def evaluate(model, images, labels, title, loss_function=functional.cross_entropy, each=map):
     """Print and return how well the model does: (loss, accuracy), see Evaluation.
 
-    Shapes: images (N, C, H, W), labels (N,). The confusion matrix comes first and all else from it;
-    with class_names, it and the table of the classes are printed, too. loss_function(logits,
-    labels) is a mean over the images. Nothing is trained.
+    Shapes: images (N, C, H, W), labels (N,). loss_function(logits, labels): a mean over the images;
+    each: see predict.
     """
-    logits = predict(model, images)
+    logits = predict(model, images, each)
     labels = labels.cpu()
     loss = loss_function(logits, labels).item()
-    logits = logits.numpy()
-    confusion = metrics.confusion_matrix(labels.numpy(), logits.argmax(axis=1), logits.shape[1])
+    predicted = logits.numpy().argmax(axis=1)
+    confusion = metrics.confusion_matrix(labels.numpy(), predicted, logits.shape[1])
     accuracy = metrics.accuracy(confusion)
-    print(f"{title or 'evaluation'}: loss {loss:.4f}, accuracy {accuracy:.2%}", flush=True)
-    if class_names is not None:
-        print(metrics.confusion_table(confusion, class_names))
-        print(metrics.per_class_table(confusion, class_names))
-    return Evaluation(loss, accuracy, logits, confusion)
+    print(f"{title}: loss {loss:.4f}, accuracy {accuracy:.2%}", flush=True)
+    return Evaluation(loss, accuracy, confusion)
 
 
-class Log:
-    """TensorBoard's log of a runs.Run where it was asked for, else nothing.
-
-    It begins with the run's next epoch: if that was logged before an interruption, it is purged.
-    """
-
-    def __init__(self, run, wanted):
-        self._writer = None
-        if wanted and not run.is_finished:
-            from torch.utils.tensorboard import SummaryWriter
-
-            folder = str(run.folder / "tensorboard")
-            self._writer = SummaryWriter(folder, purge_step=run.position.epoch)
-
-    def epoch(self, row, filters, confusion):
-        """Log a row of the history, the first layer's filters and the confusion matrix."""
-        if self._writer is None:
-            return
-        for name, value in row.items():
-            if name != "epoch" and isinstance(value, int | float):
-                self._writer.add_scalar(name, value, row["epoch"])
-        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        self._writer.add_image("confusion_matrix", shares, row["epoch"], dataformats="HW")
-        low, high = filters.min(), filters.max()
-        images = (filters - low) / max(high - low, 1e-12)
-        self._writer.add_images("filters", images, row["epoch"])
-        with suppress(OSError):
-            self._writer.flush()
-
-    def close(self):
-        if self._writer is not None:
-            self._writer.close()
-
-
-def moving_average(model):
-    """The moving average of a model's parameters and statistics, to be told of each step.
+def averaged(model):
+    """The exponential moving average of a model's parameters and statistics, updated at each step.
 
     It begins with a smaller decay, or a short run would end with much of its first weights in it.
     """
@@ -280,10 +215,13 @@ def moving_average(model):
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
+def set_learning_rate(optimizer, lr):
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
 def save_model(path, model):
     """The parameters as a .pt file for torch.load(path, weights_only=True), whole or not at all."""
-    import io
-
     buffer = io.BytesIO()
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, buffer)
     files.write_whole(path, buffer.getvalue())

@@ -1,0 +1,299 @@
+"""A run: what a training loop needs from the machinery, in few calls.
+
+    with Run.start(folder, options, resume, **facts) as run:
+        run.show(dataset, first_filters)                 # pictures, while it trains and at the end
+        run.restore_torch(model=model, optimizer=optimizer)    # where --resume goes on
+        for epoch in run.epochs(config.epochs):
+            for batch in run.batches(len(images), config.batch_size, config.seed):
+                ...                                      # outputs and loss of images[batch.indices]
+                run.count(loss, num_correct, lr)
+                ...                                      # update
+            run.end_epoch(validate)
+        run.finish(test)
+
+The run draws the batches, shows the progress, keeps the history, saves checkpoints, reacts to
+signals, and records how it ends.
+"""
+
+import math
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from support import checkpoints, folders, progress
+from support.checkpoints import Checkpoints, Position
+from support.errors import Diverged, Interrupted
+from support.facts import hint_at_other_programs
+from support.files import read_json_if_there, write_json
+from support.gallery import Gallery
+from support.locks import unlock
+from support.signals import Signals
+from support.start import ROOT
+from support.tables import write_table
+from support.tensorboard import Log
+
+import numpy as np
+
+HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "train_acc", "valid_loss", "valid_acc", "seconds"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of a step."""
+
+    indices: np.ndarray
+    step: int  # of the epoch, from 1
+    progress: float  # share of all training that is done at the middle of the step: never 0 or 1
+    seeds: tuple
+
+    @cached_property
+    def rng(self):
+        """Random numbers of this step, which depend on nothing but the seed and the step."""
+        return np.random.default_rng(self.seeds)
+
+
+class Run:
+    """One training run and its folder. Made by Run.start; used as above.
+
+    history: one dict an epoch, with the keys HISTORY_COLUMNS at least. results: what results.json
+    holds. position: see Position. is_finished: whether it is resumed and had come to its end.
+    rank: which of several processes that train together this is. has_bar: whether a terminal shows
+    a bar. signals: see Signals.
+    """
+
+    def __init__(self, folder, options, resuming):
+        self.folder, self.position = folder, Position()
+        self.history, self.results = [], {}
+        self.is_finished = False
+        self.rank, self.has_bar = 0, sys.stderr.isatty()
+        self.signals = Signals(self._stop)
+        self._resuming = resuming
+        self._save_dir = options.get("save_dir", str(ROOT / "out"))
+        self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
+        self._checkpoints = Checkpoints(folder)
+        self._gallery = self._log = None
+        self._columns = {}
+        self._max_epochs = self._batch_size = 0
+
+    @classmethod
+    def start(cls, folder, options=None, resume=False, fixed=(), **facts):
+        """Begin a run in folder, or go on with the one that is there.
+
+        options: the run's options by name, written to config.json; on resume those that matter must
+        be as they were: all but FREE_OPTIONS, and the fixed ones of these. facts: what results.json
+        says from the start, such as the dataset.
+        A folder that holds an earlier run is moved aside, to folder.1 and so on. Where there is
+        nothing to resume, the run begins.
+        Raises: RunError if the folder cannot be written or is in use, or if the options do not fit.
+        """
+        folder, options = Path(folder), options or {}
+        run = cls(folder, options, folders.begin(folder, options, resume, fixed, facts))
+        run.results = read_json_if_there(folder / "results.json") if run._resuming else {}
+        epochs = options.get("epochs", 0)
+        if run.results.get("status") == "finished" and run.results["epochs"] >= epochs:
+            run.is_finished = True
+            print(f"{folder} is finished: {run.results['epochs']} epochs; nothing to resume")
+        else:
+            run.write_results(status="running", **facts)
+            hint_at_other_programs(options.get("threads", 1))
+        return run
+
+    # --- before training ---
+
+    def show(self, dataset, first_filters, tensorboard=False):
+        """Draw pictures of the training and of the test on a data.Dataset; see Gallery.
+
+        first_filters(): a copy of the first layer's filters, (F, C, k, k), which are not trained
+        yet. tensorboard: whether to log for TensorBoard, too.
+        """
+        self._gallery = Gallery(self, dataset, first_filters)
+        if tensorboard:
+            self._log = Log(self.folder / "tensorboard", first_filters)
+
+    def add_column(self, name, value):
+        """Keep value(row) in the history after each epoch; row: the columns that are known."""
+        self._columns[name] = value
+
+    def restore_arrays(self, params):
+        """Save params, a dict of NumPy arrays, in checkpoints; set them in place from the last one.
+
+        Or an object with arrays(), which returns the dict, and load(dict).
+        Raises: RunError if there are checkpoints and none is whole, or of this network.
+        """
+        self._checkpoints.hold_arrays(params)
+        self._restore()
+
+    def restore_torch(self, **parts):
+        """The same for objects with state_dict and load_state_dict: models, optimizers ..."""
+        self._checkpoints.hold_torch(parts)
+        self._restore()
+
+    def _restore(self):
+        if self._resuming and (restored := self._checkpoints.restore()):
+            self.position, self.history = restored
+            at = self.position
+            if not self.is_finished:
+                print(f"resuming {self.folder} in epoch {at.epoch} after step {at.step}")
+            if self.history:
+                write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
+
+    # --- training ---
+
+    def epochs(self, max_epochs):
+        """The epochs to come, counted from 1; each has to end with end_epoch."""
+        if self._checkpoints.format is None:
+            raise RuntimeError("expected restore_arrays or restore_torch before the first epoch")
+        self._max_epochs = max_epochs
+        self._last_save = time.monotonic()
+        while self.position.epoch <= max_epochs:
+            epoch = self.position.epoch
+            yield epoch
+            if self.position.epoch == epoch:
+                raise RuntimeError(f"expected end_epoch at the end of epoch {epoch}")
+
+    def batches(self, images, batch_size, seed):
+        """The steps to come of this epoch, each a Batch.
+
+        images: how many there are, or the indices of those to draw from. The order depends on the
+        seed and the epoch alone. After each step there may be a checkpoint; after a signal there is
+        one, and Interrupted.
+        """
+        at = self.position
+        images = np.arange(images) if np.ndim(images) == 0 else images
+        order = images[np.random.default_rng([seed, at.epoch]).permutation(len(images))]
+        num_steps = -(-len(images) // batch_size)
+        title = f"epoch {at.epoch}/{self._max_epochs}"
+        started = time.perf_counter() - at.seconds
+        for i in progress.shown(at, num_steps, title, self.has_bar):
+            step, num_seen = i + 1, at.num_seen
+            indices = order[i * batch_size : step * batch_size]
+            self._batch_size = len(indices)
+            done = ((at.epoch - 1) * num_steps + step - 0.5) / (self._max_epochs * num_steps)
+            yield Batch(indices, step, done, (seed, at.epoch, step, self.rank))
+            if at.num_seen == num_seen:
+                raise RuntimeError(f"expected count in step {step}")
+            if self._gallery is not None:
+                self._gallery.after_step(at.epoch, step, num_steps)
+            at.step, at.seconds = step, time.perf_counter() - started
+            self.signals.obey()
+            if time.monotonic() - self._last_save >= self._checkpoint_seconds:
+                self.save_checkpoint()
+        print(
+            f"{title}: lr {at.lr:g}, training loss {at.mean_loss:.4f}, "
+            f"accuracy {at.accuracy:.2%}, {at.seconds:.1f} s",
+            flush=True,
+        )
+
+    def count(self, loss, num_correct, lr):
+        """Add the mean loss and the right answers of the batch in hand to those of the epoch; lr:
+        for messages.
+
+        Raises: Diverged unless the loss is finite. So it belongs before the update.
+        """
+        at, loss, num_images = self.position, float(loss), self._batch_size
+        if not math.isfinite(loss):
+            last = "none" if at.last_loss is None else f"{at.last_loss:.4g}"
+            raise Diverged(
+                f"the loss is {loss} in epoch {at.epoch}, step {at.step + 1}, at learning rate "
+                f"{lr:g}; the last finite loss was {last}; {self._advice()}"
+            )
+        at.last_loss, at.lr = loss, lr
+        at.num_seen, at.num_correct = at.num_seen + num_images, at.num_correct + int(num_correct)
+        at.loss_sum += loss * num_images
+
+    def end_epoch(self, validate, then=None):
+        """Evaluate, add a row to the history, draw, and save where the next epoch starts.
+
+        validate(): (loss, accuracy) of the validation images, or a dict of columns with valid_loss
+        and valid_acc at least; an array in it is shown, and not kept. A signal may end it anywhere:
+        it changes nothing that a checkpoint holds. then(): what does, after it.
+        """
+        at = self.position
+        with self.signals.anywhere():
+            result = validate()
+            if not isinstance(result, dict):
+                result = dict(zip(("valid_loss", "valid_acc"), result, strict=True))
+            values = at.epoch, at.lr, at.mean_loss, at.accuracy, None, None, at.seconds
+            row = dict(zip(HISTORY_COLUMNS, values, strict=True)) | result
+            for name, value in self._columns.items():
+                row[name] = value(row)
+            kept = {key: value for key, value in row.items() if not isinstance(value, np.ndarray)}
+            if self._gallery is not None:
+                self._gallery.after_epoch(kept)
+            if self._log is not None:
+                self._log.after_epoch(row)
+        if then is not None:
+            then()
+        self.history.append(kept)
+        self.position = Position(epoch=at.epoch + 1, last_loss=at.last_loss, lr=at.lr)
+        self.save_checkpoint()
+        write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
+        self.signals.obey()
+
+    # --- how it ends ---
+
+    def finish(self, test=None):
+        """Test once, draw what the test shows, and mark the run as finished; nothing if it is.
+
+        test(): the outputs (N, K) for the test images and their mean loss, and as a third where it
+        is not cross-entropy the loss of each of them. A signal may end it anywhere.
+        """
+        if self.is_finished:
+            return
+        with self.signals.anywhere():
+            tested = None if test is None else test()
+            results = self._gallery.after_training(*tested) if tested and self._gallery else {}
+        seconds = sum(row["seconds"] for row in self.history)
+        self.write_results(status="finished", epochs=len(self.history), seconds=seconds, **results)
+        self._checkpoints.forget_previous()
+
+    def write_results(self, **values):
+        """Add values to results.json."""
+        self.results.update(values)
+        write_json(self.folder / "results.json", self.results)
+
+    def save_checkpoint(self):
+        """Save what was restored, history and position; the checkpoint before is kept.
+
+        Raises: Diverged, and leaves the files alone, if an array is not finite.
+        """
+        at = self.position
+        if name := self._checkpoints.name_not_finite():
+            raise Diverged(
+                f"{name} is not finite any more in epoch {at.epoch}, step {at.step}, "
+                f"at learning rate {at.lr:g}; {self._advice()}"
+            )
+        self._checkpoints.save(at, self.history)
+        self._last_save = time.monotonic()
+
+    def __enter__(self):
+        self.signals.catch()
+        return self
+
+    def __exit__(self, _kind, error, _trace):
+        if isinstance(error, Exception | KeyboardInterrupt):
+            status = "diverged" if isinstance(error, Diverged) else "interrupted"
+            with suppress(OSError):
+                self.write_results(status=status)
+        if self._log is not None:
+            self._log.close()
+        unlock(self.folder)
+        self.signals.release()
+
+    def _advice(self):
+        is_by_hand = self._checkpoints.format is checkpoints.Arrays  # the gradients
+        check = ", or check the gradients: python3 check_grads.py" if is_by_hand else ""
+        return f"try a smaller --lr-scale{check}"
+
+    def _stop(self, signum):
+        """Save and raise Interrupted."""
+        self.save_checkpoint()
+        command = folders.command(self._save_dir, self.signals.agree is None)
+        raise Interrupted(
+            signum,
+            f"interrupted in epoch {self.position.epoch} after step {self.position.step}; "
+            f"{command} --resume goes on from there",
+        )
