@@ -13,7 +13,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import support  # says in one line what is missing
 from support.missing_runs import DEMO_OPTIONS, run_missing
 from support.page.document import follow, write_page
 
