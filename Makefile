@@ -123,4 +123,5 @@ extension: .venv/numpy-half
 	@$(PY) setup_cython.py --quiet build_ext --inplace
 
 clean:
-	rm -rf .venv .browser-tools build build-* *.c *.so *.pyd
+	rm -rf .venv .browser-tools build build-*
+	rm -f *.c *.so *.pyd kernels/*.c kernels/*.so kernels/*.pyd
