@@ -1,6 +1,7 @@
 """Task 1: compare the analytic gradients of every layer with numeric ones.
 
-    python3 check_grads.py        # exit status 0 if all agree, 1 if one does not
+    python3 check_grads.py                         # exit status 0 if all agree, else 1
+    python3 check_grads.py --layers fast_layers    # those that train.py uses
 
 The table goes into out/check_grads/gradients.csv, too, and what it took into results.json.
 
@@ -16,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import support  # says in one line what is missing
 from support import files, tables
 from support.errors import one_line_errors
-from support.options import folder_option, parse
+from support.framework import load_layers
+from support.options import folder_option, option, parse
 
 import numpy as np
 
-import layers
 import nn
 
 STEP = 1e-5  # h
@@ -37,6 +37,7 @@ LAB_STEPS = 8 * 1_100  # of its training: 8 epochs of 55,000 images, 50 at a tim
 @dataclass(kw_only=True)
 class Config:
     save_dir: str = folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
+    layers: str = option("layers", "module with the layers: layers or fast_layers")
 
 
 class Result(NamedTuple):
@@ -93,7 +94,7 @@ def check_layer(name, layer, x, rng):
     ]
 
 
-def check_losses(rng):
+def check_losses(layers, rng):
     """Check the losses, and the regularizer alone and within RegularizedLoss."""
     logits, y = rng.standard_normal((4, 5)), rng.dirichlet(np.ones(5), 4)
     weights = rng.standard_normal((3, 4))
@@ -114,7 +115,7 @@ def check_losses(rng):
     return [compare(name, grad, numeric_gradient(f, x)) for name, grad, f, x in cases]
 
 
-def layer_cases(rng):
+def layer_cases(layers, rng):
     """(name, layer, x) for each kind of layer and geometry."""
     cases = []
     for title, shape, filters, kernel, options in (
@@ -150,7 +151,7 @@ def away_from_zero(rng, shape):
     return rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1, shape)
 
 
-def small_network(rng):
+def small_network(layers, rng):
     """A network of every kind of layer and a regularized loss for it, with x and y; no input of a
     ReLU or a max pooling is nearer than MARGIN to a kink or a tie."""
     while True:
@@ -173,13 +174,13 @@ def small_network(rng):
             return net, layers.RegularizedLoss(loss, l2), x, y
 
 
-def check_network(rng):
+def check_network(layers, rng):
     """Check all parameters of a small network at once.
 
     Returns the results, the number of parameters, and the seconds of the analytic and of the
     numeric gradient.
     """
-    net, loss, x, y = small_network(rng)
+    net, loss, x, y = small_network(layers, rng)
 
     def f():
         return loss.forward(nn.forward_pass(net, x), y)
@@ -206,13 +207,14 @@ def check_network(rng):
 
 def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
-    folder = Path(parse(Config, argv, __doc__).save_dir) / "check_grads"
+    config = parse(Config, argv, __doc__)
+    folder, layers = Path(config.save_dir) / "check_grads", load_layers(config.layers)
     rng = np.random.default_rng(0)
     results = []
-    for name, layer, x in layer_cases(rng):
+    for name, layer, x in layer_cases(layers, rng):
         results += check_layer(name, layer, x, rng)
-    results += check_losses(rng)
-    network_results, count, analytic_seconds, numeric_seconds = check_network(rng)
+    results += check_losses(layers, rng)
+    network_results, count, analytic_seconds, numeric_seconds = check_network(layers, rng)
     results += network_results
 
     failures = [result for result in results if not result.error < TOLERANCE]

@@ -1,4 +1,4 @@
-"""Layers, losses and regularizers: their mathematics, and what each keeps to go backward.
+"""The layers of a convolutional network: forward, and backward for inputs and parameters.
 
 A network is a list of layers, each built on the one before:
 
@@ -6,13 +6,14 @@ A network is a list of layers, each built on the one before:
     relu = ReLU(conv, "relu1")
     out = relu.forward(conv.forward(x))
     grad_conv = relu.backward_inputs(grad_out)
-    (weights, grad_weights), (bias, grad_bias), name = conv.backward_params(grad_conv)
+    [[weights, grad_weights], [bias, grad_bias], name] = conv.backward_params(grad_conv)
 
-The rules that all of them follow:
-- the batch may have another size at every call; backward_* refer to the most recent forward;
-- the parameters' dtype decides, float32 or float64: arrays of another one are converted;
-- outputs belong to the caller, and no argument is changed. A layer may keep a reference to its
-  input until the next forward: do not change that array between forward and backward.
+backward_inputs gets the gradient of the loss L with respect to the layer's output, dL/d out, and
+returns dL/dx; backward_params returns dL/d weights and dL/d bias. Both refer to the most recent
+forward, which keeps in self what they need of it; do not change its x in between.
+
+The batch may have another size at every call. Parameters are float32 or float64, and what comes in
+is converted to their type. Outputs belong to the caller, and no argument is changed.
 
 Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows and columns.
 """
@@ -20,91 +21,60 @@ Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows
 import support  # says in one line what is missing
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
-import im2col_cython as kernels
-
-# The kernels share a batch out among threads of their own; the threads of BLAS would only fight
-# those for the cores.
-ThreadpoolController().limit(limits=1, user_api="blas")
-get_num_threads = kernels.get_num_threads
-set_num_threads = kernels.set_num_threads
+from im2col_cython import col2im_cython, im2col_cython
 
 
 def he_normal(shape, fan_in, rng=None):
     """Weights from a normal distribution of variance 2 / fan_in; rng None means np.random.
 
+    With it the outputs of a layer have the same variance as its inputs, if ReLUs lie between.
     Source: He et al., Delving Deep into Rectifiers, 2015, equation 10.
     """
     rng = np.random if rng is None else rng
     return np.sqrt(2 / fan_in) * rng.standard_normal(shape)
 
 
-def _float_dtype(array):
-    """The dtype of an array or a layer where it is float32, float64 in every other case."""
-    dtype = getattr(array, "dtype", None)
-    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
-
-
-def _contiguous(array, dtype):
-    return np.ascontiguousarray(array, dtype)
-
-
-def _check_shape(owner, name, expected, array):
-    """Raise unless array.shape fits expected, in which a letter stands for any size."""
-    shape = np.shape(array)
-    fits = len(shape) == len(expected) and all(
-        isinstance(e, str) or e == s for e, s in zip(expected, shape, strict=True)
-    )
-    if not fits:
-        letters = ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "")
-        raise ValueError(f"{owner}: expected {name} of shape ({letters}), got {shape}")
-
-
 class Layer:
-    """What all layers have: `.shape` (of the output), `.dtype`, `.name`, `.has_params`.
-
-    After a forward: `kept`, the arrays it left for the backward pass, and the shapes of its x and
-    its output.
-    """
+    """What all layers have: `.shape` (of the output), `.input_shape`, `.name`, `.has_params`."""
 
     has_params = False
 
     def __init__(self, input_layer, name):
         self.input_shape = tuple(input_layer.shape)
-        self.dtype = _float_dtype(input_layer)
+        self.N = self.input_shape[0]
+        self.dtype = float_type(input_layer)
         self.name = name
-        self.kept = self.x_shape = self.out_shape = None
+        self.out_shape = None  # of the most recent forward
 
-    def _keep(self, x, out, *kept):
-        self.x_shape, self.out_shape, self.kept = x.shape, out.shape, kept
-        return out
-
-    def _check_grad(self, grad_out):
-        if self.kept is None:
-            raise RuntimeError(f"{self.name}: backward was called before forward")
-        _check_shape(self.name, "grad_out", self.out_shape, grad_out)
-
-    def _init_params(self, weights_shape, fan_in, weights_fn, bias_fn, rng):
-        """weights and bias from the initializers, copied, in the dtype of the layer."""
+    def make_params(self, shape, weights_initializer_fn, bias_initializer_fn, rng):
+        """weights of that shape, a row an output, and bias."""
         options = {} if rng is None else {"rng": rng}
-        self.weights = np.asarray(weights_fn(weights_shape, fan_in, **options))
-        self.bias = np.array(bias_fn(weights_shape[:1]), self.dtype, order="C")
-        self.weights_shape = weights_shape
-        weights, _ = self._params()
-        self.weights = kernels.empty(weights_shape, self.dtype)
-        self.weights[...] = weights
+        self.weights_shape = shape
+        self.weights = np.array(weights_initializer_fn(shape, shape[1], **options), self.dtype)
+        self.bias = np.array(bias_initializer_fn(shape[:1]), self.dtype)
+        self.params()
 
-    def _params(self):
-        """weights and bias as the kernels take them, also after the caller has replaced them."""
-        _check_shape(self.name, "weights", self.weights_shape, self.weights)
-        _check_shape(self.name, "bias", self.weights_shape[:1], self.bias)
-        dtype = _float_dtype(self.weights)
-        return _contiguous(self.weights, dtype), _contiguous(self.bias, dtype)
+    def params(self):
+        """weights and bias in one type; raises if they were replaced by some of another shape."""
+        check_shape(self.name, "weights", self.weights, self.weights_shape)
+        check_shape(self.name, "bias", self.bias, self.weights_shape[:1])
+        dtype = float_type(self.weights)
+        return np.asarray(self.weights, dtype), np.asarray(self.bias, dtype)
+
+    def checked(self, what, array, expected):
+        """array in the type of the parameters, if there are any; raises if its shape is wrong."""
+        check_shape(self.name, what, array, expected)
+        return np.asarray(array, float_type(self.weights if self.has_params else array))
+
+    def checked_grad(self, grad_out):
+        if self.out_shape is None:
+            raise RuntimeError(f"{self.name}: backward was called before forward")
+        return self.checked("grad_out", grad_out, self.out_shape)
 
 
 class Convolution(Layer):
-    """Convolution: every filter slides over all channels (a cross-correlation, as is usual).
+    """Convolution: every filter slides over the image (a cross-correlation, as is usual).
 
     out[n, f, y, x] = bias[f] + sum over c, i, j of
                       weights[f, (c*k + i)*k + j] * x[n, c, y*stride + i - pad, x*stride + j - pad]
@@ -134,47 +104,54 @@ class Convolution(Layer):
         rng=None,
     ):
         super().__init__(input_layer, name)
-        _check_shape(name, "input_layer", ("N", "C", "H", "W"), input_layer)
+        check_shape(name, "input_layer", input_layer, ("N", "C", "H", "W"))
         if padding == "SAME" and kernel_size % 2 == 0:
             raise ValueError(f"{name}: padding 'SAME' needs an odd kernel_size, got {kernel_size}")
         if padding not in ("SAME", "VALID") and not isinstance(padding, int | np.integer):
             raise ValueError(f"{name}: expected padding 'SAME', 'VALID' or int, got {padding!r}")
         if num_filters < 1:
             raise ValueError(f"{name}: expected at least 1 filter, got {num_filters}")
-        N, C, H, W = self.input_shape
+        self.C = self.input_shape[1]
+        self.num_filters = num_filters
         self.kernel_size = kernel_size
         self.stride = stride
+        self.padding = padding
         self.pad = {"SAME": (kernel_size - 1) // 2, "VALID": 0}.get(padding, padding)
-        OH, OW = (kernels.output_size(size, kernel_size, self.pad, stride) for size in (H, W))
-        self.shape = (N, num_filters, OH, OW)
-        fan_in = C * kernel_size**2
-        self._init_params(
-            (num_filters, fan_in), fan_in, weights_initializer_fn, bias_initializer_fn, rng
-        )
+        self.shape = (self.N, num_filters, *self.output_size(*self.input_shape[2:]))
+        weights_shape = (num_filters, self.C * kernel_size**2)
+        self.make_params(weights_shape, weights_initializer_fn, bias_initializer_fn, rng)
+
+    def output_size(self, H, W):
+        return tuple(output_size(size, self.kernel_size, self.pad, self.stride) for size in (H, W))
 
     def forward(self, x):
-        _check_shape(self.name, "x", ("N", self.input_shape[1], "H", "W"), x)
-        weights, bias = self._params()
-        x = _contiguous(x, weights.dtype)
-        out = kernels.conv_forward(x, weights, bias, self.kernel_size, self.pad, self.stride)
-        return self._keep(x, out, x)
+        x = self.checked("x", x, ("N", self.C, "H", "W"))
+        weights, bias = self.params()
+        k = self.kernel_size
+        self.x_shape = x.shape
+        self.cols = im2col_cython(x, k, k, self.pad, self.stride)  # (C*k*k, OH*OW*N)
+        out = weights @ self.cols + bias[:, np.newaxis]  # (F, OH*OW*N)
+        out = out.reshape(self.num_filters, *self.output_size(*x.shape[2:]), len(x))
+        out = out.transpose(3, 0, 1, 2)  # (N, F, OH, OW)
+        self.out_shape = out.shape
+        return out
 
     def backward_inputs(self, grad_out):
-        self._check_grad(grad_out)
-        weights, _ = self._params()
-        grad_out = _contiguous(grad_out, weights.dtype)
-        return kernels.conv_backward_inputs(
-            grad_out, weights, self.x_shape, self.kernel_size, self.pad, self.stride
-        )
+        weights, _ = self.params()
+        k = self.kernel_size
+        grad_cols = weights.T @ self.as_rows(grad_out)  # (C*k*k, OH*OW*N)
+        return col2im_cython(grad_cols, *self.x_shape, k, k, self.pad, self.stride)
 
     def backward_params(self, grad_out):
-        self._check_grad(grad_out)
-        (x,) = self.kept
-        grad_out = _contiguous(grad_out, x.dtype)
-        grad_weights, grad_bias = kernels.conv_backward_params(
-            grad_out, x, self.kernel_size, self.pad, self.stride
-        )
+        rows = self.as_rows(grad_out)
+        grad_weights = rows @ self.cols.T
+        grad_bias = rows.sum(axis=1)
         return [[self.weights, grad_weights], [self.bias, grad_bias], self.name]
+
+    def as_rows(self, grad_out):
+        """(N, F, OH, OW) -> (F, OH*OW*N): a row a filter, a column a window, as im2col has them."""
+        grad_out = self.checked_grad(grad_out)
+        return grad_out.transpose(1, 2, 3, 0).reshape(self.num_filters, -1)
 
 
 class MaxPooling(Layer):
@@ -182,35 +159,68 @@ class MaxPooling(Layer):
 
     out[n, c, y, x] = max over i, j < pool_size of x[n, c, y*stride + i, x*stride + j]
 
-    The grad goes to the maximum, to the first one (row by row) of several, as in PyTorch; where
-    windows overlap, grads add up. Kept: the place of the maximum, one byte an output.
+    The gradient goes to the maximum, to the first one (row by row) of several, as in PyTorch; where
+    windows overlap, gradients add up.
     Shapes: x (N, C, H, W) -> (N, C, OH, OW), OH = (H - pool_size) // stride + 1.
     Raises: ValueError for another rank or number of channels, or an output of size zero.
     """
 
     def __init__(self, input_layer, name, pool_size=2, stride=2):
         super().__init__(input_layer, name)
-        _check_shape(name, "input_layer", ("N", "C", "H", "W"), input_layer)
+        check_shape(name, "input_layer", input_layer, ("N", "C", "H", "W"))
+        self.C = self.input_shape[1]
         self.pool_size = pool_size
         self.stride = stride
-        self.shape = self.input_shape[:2] + self._output_size(*self.input_shape[2:])
+        self.shape = (self.N, self.C, *self.output_size(*self.input_shape[2:]))
+
+    def output_size(self, H, W):
+        return tuple(output_size(size, self.pool_size, 0, self.stride) for size in (H, W))
 
     def forward(self, x):
-        _check_shape(self.name, "x", ("N", self.input_shape[1], "H", "W"), x)
-        x = _contiguous(x, _float_dtype(x))
-        offset_dtype = np.uint8 if self.pool_size <= 16 else np.intc
-        winner = np.empty(x.shape[:2] + self._output_size(*x.shape[2:]), offset_dtype)
-        out = kernels.pool_forward(x, self.pool_size, self.stride, winner)
-        return self._keep(x, out, winner)
+        x = self.checked("x", x, ("N", self.C, "H", "W"))
+        self.x_shape = x.shape
+        windows = np.stack(self.pixels_of_windows(x))  # (pool_size**2, N, C, OH, OW)
+        out, self.winner = windows.max(axis=0), windows.argmax(axis=0)
+        self.out_shape = out.shape
+        return out
 
     def backward_inputs(self, grad_out):
-        self._check_grad(grad_out)
-        grad_out = _contiguous(grad_out, _float_dtype(grad_out))
-        (winner,) = self.kept
-        return kernels.pool_backward(grad_out, winner, self.x_shape, self.pool_size, self.stride)
+        grad_out = self.checked_grad(grad_out)
+        grad_x = np.zeros(self.x_shape, grad_out.dtype)
+        for place, grad_pixels in enumerate(self.pixels_of_windows(grad_x)):
+            grad_pixels += np.where(self.winner == place, grad_out, 0)  # a view of grad_x
+        return grad_x
 
-    def _output_size(self, H, W):
-        return tuple(kernels.output_size(s, self.pool_size, 0, self.stride) for s in (H, W))
+    def pixels_of_windows(self, x):
+        """For each place (i, j) in a window a view of x with that pixel of all the windows.
+
+        Shapes: x (N, C, H, W) -> a list of pool_size**2 arrays (N, C, OH, OW).
+        """
+        size, stride = self.pool_size, self.stride
+        OH, OW = self.output_size(*x.shape[2:])
+        height, width = stride * (OH - 1) + 1, stride * (OW - 1) + 1
+        return [
+            x[:, :, i : i + height : stride, j : j + width : stride]
+            for i in range(size)
+            for j in range(size)
+        ]
+
+
+class ReLU(Layer):
+    """Rectified linear unit: out = max(x, 0); the gradient passes where x > 0. Any shape."""
+
+    def __init__(self, input_layer, name):
+        super().__init__(input_layer, name)
+        self.shape = self.input_shape
+
+    def forward(self, x):
+        self.x = self.checked("x", x, np.shape(x))
+        self.out_shape = self.x.shape
+        return np.maximum(self.x, 0)
+
+    def backward_inputs(self, grad_out):
+        grad_out = self.checked_grad(grad_out)
+        return np.where(self.x > 0, grad_out, 0)
 
 
 class Flatten(Layer):
@@ -218,43 +228,16 @@ class Flatten(Layer):
 
     def __init__(self, input_layer, name):
         super().__init__(input_layer, name)
-        self.shape = (self.input_shape[0], int(np.prod(self.input_shape[1:])))
+        self.num_outputs = int(np.prod(self.input_shape[1:]))
+        self.shape = (self.N, self.num_outputs)
 
     def forward(self, x):
-        _check_shape(self.name, "x", ("N", *self.input_shape[1:]), x)
-        x = np.asarray(x)
-        out = kernels.empty((len(x), self.shape[1]), x.dtype)
-        out[...] = x.reshape(out.shape)
-        return self._keep(x, out)
+        x = self.checked("x", x, ("N", *self.input_shape[1:]))
+        self.x_shape, self.out_shape = x.shape, (len(x), self.num_outputs)
+        return x.reshape(self.out_shape).copy()
 
     def backward_inputs(self, grad_out):
-        self._check_grad(grad_out)
-        return np.array(grad_out).reshape(self.x_shape)
-
-
-class ReLU(Layer):
-    """Rectified linear unit: out = max(x, 0); the grad passes where x > 0. Any shape.
-
-    Kept: where x > 0, one byte an element.
-    """
-
-    def __init__(self, input_layer, name):
-        super().__init__(input_layer, name)
-        self.shape = self.input_shape
-
-    def forward(self, x):
-        x = _contiguous(x, _float_dtype(x))
-        out, positive = kernels.empty(x.shape, x.dtype), np.empty(x.shape, np.uint8)
-        kernels.relu_forward(x.ravel(), out.ravel(), positive.ravel())
-        return self._keep(x, out, positive)
-
-    def backward_inputs(self, grad_out):
-        self._check_grad(grad_out)
-        (positive,) = self.kept
-        grad_out = _contiguous(grad_out, _float_dtype(grad_out))
-        grad_x = kernels.empty(grad_out.shape, grad_out.dtype)
-        kernels.relu_backward(grad_out.ravel(), positive.ravel(), grad_x.ravel())
-        return grad_x
+        return self.checked_grad(grad_out).reshape(self.x_shape).copy()
 
 
 class FC(Layer):
@@ -278,34 +261,30 @@ class FC(Layer):
         rng=None,
     ):
         super().__init__(input_layer, name)
-        _check_shape(name, "input_layer", ("N", "D"), input_layer)
+        check_shape(name, "input_layer", input_layer, ("N", "D"))
         if num_outputs < 1:
             raise ValueError(f"{name}: expected at least 1 output, got {num_outputs}")
-        N, num_inputs = self.input_shape
-        self.shape = (N, num_outputs)
-        self._init_params(
-            (num_outputs, num_inputs), num_inputs, weights_initializer_fn, bias_initializer_fn, rng
-        )
+        self.num_inputs = self.input_shape[1]
+        self.num_outputs = num_outputs
+        self.shape = (self.N, num_outputs)
+        weights_shape = (num_outputs, self.num_inputs)
+        self.make_params(weights_shape, weights_initializer_fn, bias_initializer_fn, rng)
 
     def forward(self, x):
-        _check_shape(self.name, "x", ("N", self.input_shape[1]), x)
-        weights, bias = self._params()
-        x = _contiguous(x, weights.dtype)
-        out = kernels.matmul(x, weights.T)
-        out += bias
-        return self._keep(x, out, x)
+        self.x = self.checked("x", x, ("N", self.num_inputs))
+        weights, bias = self.params()
+        self.out_shape = (len(x), self.num_outputs)
+        return self.x @ weights.T + bias
 
     def backward_inputs(self, grad_out):
-        self._check_grad(grad_out)
-        weights, _ = self._params()
-        return kernels.matmul(_contiguous(grad_out, weights.dtype), weights)
+        weights, _ = self.params()
+        return self.checked_grad(grad_out) @ weights
 
     def backward_params(self, grad_out):
-        self._check_grad(grad_out)
-        (x,) = self.kept
-        grad_out = _contiguous(grad_out, x.dtype)
-        grad_weights = kernels.matmul(grad_out.T, x)
-        return [[self.weights, grad_weights], [self.bias, grad_out.sum(axis=0)], self.name]
+        grad_out = self.checked_grad(grad_out)
+        grad_weights = grad_out.T @ self.x
+        grad_bias = grad_out.sum(axis=0)
+        return [[self.weights, grad_weights], [self.bias, grad_bias], self.name]
 
 
 class SoftmaxCrossEntropyWithLogits:
@@ -321,24 +300,25 @@ class SoftmaxCrossEntropyWithLogits:
     has_params = False
 
     def forward(self, x, y):
-        x, y = self._check(x, y)
-        return -np.mean(np.sum(y * self._log_softmax(x), axis=1))
+        x, y = self.check(x, y)
+        return -np.mean(np.sum(y * self.log_softmax(x), axis=1))
 
     def backward_inputs(self, x, y):
-        x, y = self._check(x, y)
-        return (np.exp(self._log_softmax(x)) - y) / x.dtype.type(len(x))
+        x, y = self.check(x, y)
+        softmax = np.exp(self.log_softmax(x))
+        return (softmax - y) / x.dtype.type(len(x))
 
-    def _log_softmax(self, x):
+    def log_softmax(self, x):
         with np.errstate(invalid="ignore"):  # an infinite logit gives a nan, without a warning
             x = x - x.max(axis=1, keepdims=True)  # no exp() overflows, and one of them is exp(0)
             return x - np.log(np.sum(np.exp(x), axis=1, keepdims=True))
 
-    def _check(self, x, y):
-        _check_shape("SoftmaxCrossEntropyWithLogits", "logits", ("N", "K"), x)
-        _check_shape("SoftmaxCrossEntropyWithLogits", "y", np.shape(x), y)
+    def check(self, x, y):
+        check_shape("SoftmaxCrossEntropyWithLogits", "logits", x, ("N", "K"))
+        check_shape("SoftmaxCrossEntropyWithLogits", "y", y, np.shape(x))
         if np.size(x) == 0:
             raise ValueError(f"SoftmaxCrossEntropyWithLogits: empty batch, logits {np.shape(x)}")
-        dtype = _float_dtype(x)
+        dtype = float_type(x)
         return np.asarray(x, dtype), np.asarray(y, dtype)
 
 
@@ -381,3 +361,40 @@ class RegularizedLoss:
 
     def backward_params(self):
         return [regularizer.backward_params() for regularizer in self.regularizer_losses]
+
+
+# --- sizes and types ----------------------------------------------------------------------------
+
+
+def output_size(size, window, pad, stride):
+    """How often a window fits on `size` pixels: one axis of the output.
+
+    Raises: ValueError if it does not, or an argument is out of range.
+    """
+    if window < 1 or stride < 1 or pad < 0:
+        raise ValueError(
+            "expected a window and a stride of at least 1 and a padding of at least 0, "
+            f"got window {window}, stride {stride}, padding {pad}"
+        )
+    if size + 2 * pad < window:
+        raise ValueError(
+            f"expected an input of at least {window} pixels for a window of {window}, "
+            f"got {size} + 2*{pad} of padding: the output would have size zero"
+        )
+    return (size + 2 * pad - window) // stride + 1
+
+
+def check_shape(owner, what, array, expected):
+    """Raise unless the array has the shape expected, in which a letter stands for any size."""
+    shape = tuple(np.shape(array))
+    fits = len(shape) == len(expected) and all(
+        isinstance(e, str) or e == s for e, s in zip(expected, shape, strict=True)
+    )
+    if not fits:
+        letters = ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "")
+        raise ValueError(f"{owner}: expected {what} of shape ({letters}), got {shape}")
+
+
+def float_type(array):
+    """The dtype of an array or a layer where it is float32, float64 in every other case."""
+    return np.dtype(np.float32 if getattr(array, "dtype", None) == np.float32 else np.float64)

@@ -7,7 +7,6 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
-import support  # says in one line what is missing
 from support import metrics, tables
 from support.parameters import Parameters
 from support.run import Run

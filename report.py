@@ -13,7 +13,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import support  # says in one line what is missing
 from support.errors import one_line_errors
 from support.missing_runs import DEMO_OPTIONS, run_missing
 from support.options import folder_option, option, parse

@@ -99,8 +99,9 @@ class BuildExt(build_ext):
         """Every file appears whole or not at all, and a program that runs keeps the earlier one."""
         for extension in self.extensions:
             file_name = self.get_ext_filename(extension.name)
-            new = shutil.copy(Path(self.build_lib, file_name), HERE / f"{file_name}.new")
-            Path(new).replace(HERE / file_name)
+            if Path(self.build_lib, file_name).exists():
+                new = shutil.copy(Path(self.build_lib, file_name), HERE / f"{file_name}.new")
+                Path(new).replace(HERE / file_name)
 
     def _can_compile(self, program, flags=None):
         """Whether a small C program can be compiled and, if flags are given, linked and run."""
@@ -135,7 +136,8 @@ def is_up_to_date(name):
 
     Raises: ImportError if a package that it needs is missing.
     """
-    spec = PathFinder.find_spec(name, [str(HERE)])
+    folder = HERE.joinpath(*name.split(".")[:-1])
+    spec = PathFinder.find_spec(name, [str(folder)])
     if spec is None or origin(name).encode() not in Path(spec.origin).read_bytes():
         return False
     try:
@@ -156,7 +158,14 @@ def extension(name, folder):
         f'KEEP const char origin_of_extension[] = "{origin(name)}";\n'
     )
     source, *headers = EXTENSIONS[name]
-    return Extension(name, [source, str(constant)], include_dirs=["."], depends=headers)
+    # im2col_cython is enough for layers.py: kernels that cannot be compiled are done without
+    return Extension(
+        name,
+        [source, str(constant)],
+        include_dirs=["kernels"],
+        depends=headers,
+        optional=name != "im2col_cython",
+    )
 
 
 def main():
@@ -176,7 +185,14 @@ def main():
             ext_modules=cythonize(
                 extensions, language_level=3, build_dir=folder, force=True, quiet=is_quiet
             ),
-            options={"build_ext": {"build_temp": folder, "build_lib": folder, "force": True}},
+            options={
+                "build_ext": {
+                    "build_temp": folder,
+                    "build_lib": folder,
+                    "force": True,
+                    "parallel": os.cpu_count(),
+                }
+            },
             cmdclass={"build_ext": BuildExt},
         )
 

@@ -3,6 +3,7 @@
 python3 train.py              # writes pictures, tables and the model into out/train/
 python3 train.py --summary    # the network's sizes, parameters, receptive fields and memory
 python3 train.py --resume     # goes on with a run that was interrupted
+python3 train.py --layers layers    # with layers.py alone, in plain NumPy
 """
 
 from dataclasses import asdict, dataclass
@@ -11,12 +12,12 @@ from pathlib import Path
 from support import data, files, tables
 from support.errors import one_line_errors
 from support.facts import run_facts
+from support.framework import load_layers, set_threads
 from support.options import CommonConfig, option, parse
 from support.run import Run
 
 import numpy as np
 
-import layers
 import nn
 
 # learning rate from the given epoch on
@@ -30,11 +31,17 @@ class Config(CommonConfig):
         "mnist: the real data or an error; synthetic: generated digits; auto: mnist if possible",
         choices=("auto", "mnist", "synthetic"),
     )
+    layers: str = option(
+        "fast_layers", "module with the layers; layers: plain NumPy, what fast_layers speeds up"
+    )
     summary: bool = option(False, "print the network's table and stop")
 
 
-def build_net(batch_size, rng, dtype=np.float32):
-    """The lab's network for images of 28x28, a list of layers; rng gives the initial weights."""
+def build_net(layers, batch_size, rng, dtype=np.float32):
+    """The lab's network for images of 28x28, a list of layers; rng gives the initial weights.
+
+    layers: the module with the classes, fast_layers or layers.
+    """
     images = np.zeros((batch_size, 1, 28, 28), dtype)
     net = [layers.Convolution(images, 16, 5, "conv1", rng=rng)]
     net += [layers.MaxPooling(net[-1], "pool1")]
@@ -51,25 +58,24 @@ def build_net(batch_size, rng, dtype=np.float32):
 
 def run(config, mnist):
     """Train the network as config says on a data.Dataset; returns what results.json holds."""
-    start(config.threads, mnist)
-    net = build_net(config.batch_size, np.random.default_rng(config.seed))
+    layers = start(config, mnist)
+    net = build_net(layers, config.batch_size, np.random.default_rng(config.seed))
     loss = layers.SoftmaxCrossEntropyWithLogits()
     folder = Path(config.save_dir) / "train"
-    done = train_in_folder(folder, asdict(config), mnist, net, loss, config.resume)
+    done = train_in_folder(layers, folder, asdict(config), mnist, net, loss, config.resume)
     mnist.announce()
     print(f"everything is in {folder}")
     return done.results
 
 
-def train_in_folder(folder, options, mnist, net, loss, resume, columns=None):
+def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=None):
     """Train net, test it once, and leave all of a run's files in folder; returns the Run.
 
     options: a mapping with the fields of Config. columns: {name: function of the row of an epoch},
     to be kept in the history, too.
     """
     facts = run_facts(options, mnist, "cpu", "numpy", "scipy", "cython")
-    facts["threads"] = layers.get_num_threads()
-    facts["instruction_set"] = layers.kernels.get_instruction_set()
+    facts |= set_threads(layers, options["threads"])
     lr_policy = {
         epoch: {"lr": options["lr_scale"] * entry["lr"]} for epoch, entry in LR_POLICY.items()
     }
@@ -92,21 +98,10 @@ def train_in_folder(folder, options, mnist, net, loss, resume, columns=None):
         for name, value in (columns or {}).items():
             run.add_column(name, value)
         images = mnist.train_x, train_y, mnist.valid_x, valid_y
-        nn.train(*images, net, loss, config, run, fast_update)
+        update = getattr(layers, "sgd_update_params", nn.sgd_update_params)
+        nn.train(*images, net, loss, config, run, update)
         run.finish(test)
     return run
-
-
-def fast_update(grads, config):
-    """nn.sgd_update_params on the kernels where they can: contiguous arrays of one dtype."""
-    lr = float(config["lr"])
-    for *pairs, _name in grads:
-        for parameter, grad in pairs:
-            alike = parameter.dtype == grad.dtype and parameter.dtype in (np.float32, np.float64)
-            if alike and parameter.flags.carray and grad.flags.c_contiguous:
-                layers.kernels.add_scaled(parameter, -lr, grad)  # parameter += -lr * grad
-            else:
-                parameter -= lr * grad
 
 
 def first_filters(net):
@@ -116,20 +111,22 @@ def first_filters(net):
     return conv.weights.reshape(conv.weights.shape[0], -1, k, k).copy()
 
 
-def start(threads, mnist):
-    """Set and print what the whole run depends on."""
-    layers.set_num_threads(threads)
-    threads = layers.get_num_threads()  # one where the extension was built without OpenMP
-    print(f"{threads} thread(s), instruction set {layers.kernels.get_instruction_set()}")
+def start(config, mnist):
+    """Print what the whole run depends on; returns the module with the layers."""
+    layers = load_layers(config.layers)
+    uses = set_threads(layers, config.threads)
+    name, threads, instruction_set = layers.__name__, uses["threads"], uses["instruction_set"]
+    print(f"{name}.py, {threads} thread(s), instruction set {instruction_set}")
     mnist.introduce()
+    return layers
 
 
 def main(argv=None):
     config = parse(Config, argv, __doc__, "train")
     with one_line_errors(data.DataError):
         if config.summary:
-            rng = np.random.default_rng(config.seed)
-            print(nn.summary(build_net(config.batch_size, rng), config.batch_size))
+            layers, rng = load_layers(config.layers), np.random.default_rng(config.seed)
+            print(nn.summary(build_net(layers, config.batch_size, rng), config.batch_size))
         else:
             run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 

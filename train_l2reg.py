@@ -17,7 +17,6 @@ from support.options import option, parse
 
 import numpy as np
 
-import layers
 import train
 
 REGULARIZED = ("conv1", "conv2", "fc3")
@@ -47,7 +46,7 @@ class Config(train.Config):
             raise RunError(f"--weight-decay: expected different values, got {' '.join(names)}")
 
 
-def regularized_loss(net, weight_decay):
+def regularized_loss(layers, net, weight_decay):
     """Cross-entropy plus the L2 losses of the layers in REGULARIZED."""
     regularizers = [
         layers.L2Regularizer(layer.weights, weight_decay, f"{layer.name}_l2reg")
@@ -59,10 +58,10 @@ def regularized_loss(net, weight_decay):
 
 def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
-    train.start(config.threads, mnist)
+    layers = train.start(config, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
     claim(folder, asdict(config), config.resume, free=("weight_decay",))
-    columns = [train_one(config, mnist, folder, value) for value in config.weight_decay]
+    columns = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
     comparisons.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
     rows = [{**column, **column["history"][-1]} for column in columns]
     tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
@@ -76,11 +75,11 @@ def run(config, mnist):
     return rows
 
 
-def train_one(config, mnist, folder, weight_decay):
+def train_one(layers, config, mnist, folder, weight_decay):
     """Train with one weight decay; what the comparison shows of it."""
     print(f"\nλ = {weight_decay:g}")
-    net = train.build_net(config.batch_size, np.random.default_rng(config.seed))
-    loss = regularized_loss(net, weight_decay)
+    net = train.build_net(layers, config.batch_size, np.random.default_rng(config.seed))
+    loss = regularized_loss(layers, net, weight_decay)
     before = train.first_filters(net)
 
     columns = {
@@ -88,6 +87,7 @@ def train_one(config, mnist, folder, weight_decay):
         "data_loss": lambda row: row["valid_loss"] - row["l2_loss"],
     }
     done = train.train_in_folder(
+        layers,
         folder / f"lambda_{weight_decay:g}",
         {**asdict(config), "weight_decay": weight_decay},
         mnist,

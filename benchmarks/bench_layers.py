@@ -3,7 +3,7 @@
     python3 benchmarks/bench_layers.py
 
 Batch 50, float32, all threads. PyTorch's backward pass gives the grads of inputs and parameters in
-one call, so ours are added up for the comparison. Needs requirements-dev.txt.
+one call, so ours are added up for the comparison. Needs requirements.txt.
 """
 
 import side_by_side
@@ -27,11 +27,11 @@ ROUNDS = 8
 
 
 def ours(threads, name, direction):
-    import layers
+    import fast_layers
     import train
 
-    layers.set_num_threads(threads)
-    net = train.build_net(BATCH, np.random.default_rng(0))
+    fast_layers.kernels.set_num_threads(threads)
+    net = train.build_net(fast_layers, BATCH, np.random.default_rng(0))
     layer = next(layer for layer in net if layer.name == name)
     x = np.random.default_rng(1).standard_normal(LAYERS[name]).astype(DTYPE)
     grad_out = np.ones_like(layer.forward(x))

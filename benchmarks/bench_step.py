@@ -4,7 +4,7 @@
     python3 benchmarks/bench_step.py --all     # every batch size, number of threads and type
 
 Prints milliseconds, the ratio of ours to each of the others, and how much of the peak of a large
-matrix product, measured in the same run, a step reaches. Needs requirements-dev.txt.
+matrix product, measured in the same run, a step reaches. Needs requirements.txt.
 """
 
 import argparse

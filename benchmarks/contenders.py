@@ -11,10 +11,11 @@ def _batch(batch_size, dtype):
     return x, rng.integers(10, size=batch_size)
 
 
-def _numpy_step(net, mode, batch_size, dtype, **sgd_config):
+def _numpy_step(net, mode, batch_size, dtype, update=None):
     import layers
     import nn
 
+    update = update or nn.sgd_update_params
     x, labels = _batch(batch_size, dtype)
     y = np.eye(10, dtype=dtype)[labels]
     loss = layers.SoftmaxCrossEntropyWithLogits()
@@ -25,19 +26,30 @@ def _numpy_step(net, mode, batch_size, dtype, **sgd_config):
     def step():
         logits = infer()
         loss.forward(logits, y)
-        nn.sgd_update_params(nn.backward_pass(net, loss, logits, y), {"lr": LR, **sgd_config})
+        update(nn.backward_pass(net, loss, logits, y), {"lr": LR})
 
     return step if mode == "step" else infer
 
 
 def ours(threads, mode, batch_size, dtype):
+    import fast_layers
+    import train
+
+    fast_layers.kernels.set_num_threads(threads)
+    net = train.build_net(fast_layers, batch_size, np.random.default_rng(0), np.dtype(dtype))
+    return _numpy_step(net, mode, batch_size, np.dtype(dtype), fast_layers.sgd_update_params)
+
+
+def plain(threads, mode, batch_size, dtype):
+    """layers.py, in NumPy on im2col_cython."""
+    from threadpoolctl import threadpool_limits
+
     import layers
     import train
 
-    layers.set_num_threads(threads)
-    net = train.build_net(batch_size, np.random.default_rng(0), np.dtype(dtype))
-    add_scaled = layers.kernels.add_scaled
-    return _numpy_step(net, mode, batch_size, np.dtype(dtype), add_scaled=add_scaled)
+    threadpool_limits(threads, "blas")
+    net = train.build_net(layers, batch_size, np.random.default_rng(0), np.dtype(dtype))
+    return _numpy_step(net, mode, batch_size, np.dtype(dtype))
 
 
 def exercise(threads, mode, batch_size, dtype):
@@ -48,9 +60,8 @@ def exercise(threads, mode, batch_size, dtype):
     import layers
     import train
 
-    layers.set_num_threads(1)
     threadpool_limits(threads, "blas")
-    net = train.build_net(batch_size, np.random.default_rng(0), np.dtype(dtype))
+    net = train.build_net(layers, batch_size, np.random.default_rng(0), np.dtype(dtype))
     kinds = {
         layers.Convolution: _whole_batch_convolution(),
         layers.MaxPooling: _reshaped_pooling(),
@@ -64,12 +75,13 @@ def exercise(threads, mode, batch_size, dtype):
 
 def _whole_batch_convolution():
     import layers
+    from im2col_cython import col2im_cython, im2col_cython
 
     class WholeBatchConvolution(layers.Convolution):
         def forward(self, x):
             k = self.kernel_size
             self.x_shape = x.shape
-            self.cols = layers.kernels.im2col_cython(x, k, k, self.pad, 1)
+            self.cols = im2col_cython(x, k, k, self.pad, 1)
             out = self.weights @ self.cols + self.bias[:, np.newaxis]
             return out.reshape(len(out), *x.shape[2:], len(x)).transpose(3, 0, 1, 2)
 
@@ -77,7 +89,7 @@ def _whole_batch_convolution():
             k = self.kernel_size
             rows = grad_out.transpose(1, 2, 3, 0).reshape(len(self.weights), -1)
             cols = self.weights.T @ rows
-            return layers.kernels.col2im_cython(cols, *self.x_shape, k, k, self.pad, 1)
+            return col2im_cython(cols, *self.x_shape, k, k, self.pad, 1)
 
         def backward_params(self, grad_out):
             rows = grad_out.transpose(1, 2, 3, 0).reshape(len(self.weights), -1)
@@ -213,4 +225,5 @@ ALL = {
     "compiled": torch_compiled,
     "compiled channels_last": torch_compiled_channels_last,
     "exercise": exercise,
+    "plain": plain,
 }

@@ -22,7 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 # extension: the sources it is compiled from; setup_cython.py reads this, too
-EXTENSIONS = {"im2col_cython": ("im2col_cython.pyx", "vector_kernels.h", "setup_cython.py")}
+EXTENSIONS = {"im2col_cython": ("im2col_cython.pyx", "setup_cython.py")}
+for _name in ("convolution", "elementwise", "lowered", "machine", "pooling", "products", "windows"):
+    EXTENSIONS[f"kernels.{_name}"] = (
+        f"kernels/{_name}.pyx",
+        *(f"kernels/{shared}.pxd" for shared in ("lowered", "machine", "products", "windows")),
+        "kernels/instruction_sets.h",
+        "kernels/vector_kernels.h",
+        "setup_cython.py",
+    )
 COMPILE = "python3 setup_cython.py build_ext --inplace"
 # by the names that are imported: of the NumPy half, and of the PyTorch scripts
 NUMPY_HALF = ("numpy", "scipy", "threadpoolctl", "matplotlib", "skimage", "pooch", "filelock")

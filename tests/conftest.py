@@ -21,7 +21,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-import im2col_cython as kernels
+import kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 import check_grads
-import layers
+import fast_layers
+import layers as plain_layers
 import nn
 import train
+
+BOTH = pytest.mark.parametrize("layers", [plain_layers, fast_layers], ids=lambda m: m.__name__)
 
 
 @pytest.fixture(autouse=True)
@@ -16,8 +19,9 @@ def save_dir(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_all_gradients_pass(capsys, save_dir):
-    assert check_grads.main([]) == 0
+@BOTH
+def test_all_gradients_pass(layers, capsys, save_dir):
+    assert check_grads.main(["--layers", layers.__name__]) == 0
     out = capsys.readouterr().out
     assert "FAIL" not in out
     assert "821,706 parameters" in out
@@ -32,27 +36,29 @@ def test_all_gradients_pass(capsys, save_dir):
 
 
 def test_the_labs_network_is_as_large_as_stated(rng):
-    arrays = nn.parameters(train.build_net(1, rng)).values()
+    arrays = nn.parameters(train.build_net(plain_layers, 1, rng)).values()
     assert sum(array.size for array in arrays) == check_grads.LAB_PARAMETERS
 
 
-LAYERS = [
-    layers.Convolution, layers.MaxPooling, layers.ReLU, layers.Flatten, layers.FC,
-    layers.SoftmaxCrossEntropyWithLogits, layers.RegularizedLoss,
-]  # fmt: skip
+LAYERS = ["Convolution", "MaxPooling", "ReLU", "Flatten", "FC"]
+LAYERS += ["SoftmaxCrossEntropyWithLogits", "RegularizedLoss"]
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)
-def test_a_flipped_sign_in_backward_inputs_fails(layer, monkeypatch, capsys):
+@BOTH
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_flipped_sign_in_backward_inputs_fails(layers, name, monkeypatch, capsys):
+    layer = getattr(layers, name)
     right = layer.backward_inputs
     monkeypatch.setattr(layer, "backward_inputs", lambda self, *args: -right(self, *args))
-    assert check_grads.main([]) == 1
-    assert f"{layer.__name__}" in failures(capsys)
+    assert check_grads.main(["--layers", layers.__name__]) == 1
+    assert name in failures(capsys)
 
 
+@BOTH
 @pytest.mark.parametrize("which", [0, 1], ids=["weights", "bias"])
-@pytest.mark.parametrize("layer", [layers.Convolution, layers.FC], ids=lambda x: x.__name__)
-def test_a_flipped_sign_in_backward_params_fails(layer, which, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["Convolution", "FC"])
+def test_a_flipped_sign_in_backward_params_fails(layers, name, which, monkeypatch, capsys):
+    layer = getattr(layers, name)
     right = layer.backward_params
 
     def flipped(self, grad_out):
@@ -61,18 +67,18 @@ def test_a_flipped_sign_in_backward_params_fails(layer, which, monkeypatch, caps
         return grads
 
     monkeypatch.setattr(layer, "backward_params", flipped)
-    assert check_grads.main([]) == 1
+    assert check_grads.main(["--layers", layers.__name__]) == 1
     assert ("weights", "bias")[which] in failures(capsys)
 
 
 def test_a_flipped_sign_in_the_regularizer_fails(monkeypatch, capsys):
-    right = layers.L2Regularizer.backward_params
+    right = plain_layers.L2Regularizer.backward_params
 
     def flipped(self):
         [(weights, grad), name] = right(self)
         return [[weights, -grad], name]
 
-    monkeypatch.setattr(layers.L2Regularizer, "backward_params", flipped)
+    monkeypatch.setattr(plain_layers.L2Regularizer, "backward_params", flipped)
     assert check_grads.main([]) == 1
     assert "L2Regularizer" in failures(capsys)
 

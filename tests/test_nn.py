@@ -8,7 +8,7 @@ from support.run import HISTORY_COLUMNS, Run
 import numpy as np
 import pytest
 
-import layers
+import fast_layers as layers
 import nn
 import train
 import train_l2reg
@@ -62,13 +62,13 @@ def test_sgd_with_the_kernel_equals_sgd_without(rng, dtype):
     grads = [rng.standard_normal(param.shape).astype(dtype) for param in params]
     expected = [param - 0.1 * grad for param, grad in zip(params, grads, strict=True)]
     pairs = [[param, grad] for param, grad in zip(params, grads, strict=True)]
-    train.fast_update([[*pairs, "fc"]], {"lr": 0.1})
+    layers.sgd_update_params([[*pairs, "fc"]], {"lr": 0.1})
     for param, wanted in zip(params, expected, strict=True):
         assert param.dtype == dtype
         np.testing.assert_allclose(param, wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("update", [nn.sgd_update_params, train.fast_update])
+@pytest.mark.parametrize("update", [nn.sgd_update_params, layers.sgd_update_params])
 def test_sgd_keeps_float32(update):
     weights = np.ones(2, np.float32)
     update([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})
@@ -193,10 +193,10 @@ def test_a_hundred_steps_equal_torch(rng, digits, weight_decay, dtype, lr, toler
     """In float32 at the rate 0.1 rounding decides near-ties of max pooling, and PyTorch in float32
     drifts as far from PyTorch in float64 as from us; hence the smaller rate there."""
     torch = pytest.importorskip("torch")
-    net = train.build_net(50, rng, dtype)
+    net = train.build_net(layers, 50, rng, dtype)
     twin = torch_twin(net, torch)
     if weight_decay:
-        loss = train_l2reg.regularized_loss(net, weight_decay)
+        loss = train_l2reg.regularized_loss(layers, net, weight_decay)
     else:
         loss = layers.SoftmaxCrossEntropyWithLogits()
     optimizer = torch.optim.SGD(twin.parameters(), lr=lr)
@@ -227,7 +227,7 @@ def test_a_hundred_steps_equal_torch(rng, digits, weight_decay, dtype, lr, toler
 
 
 def test_summary_of_the_labs_network(rng):
-    rows = {row.name: row for row in nn.summary_rows(train.build_net(50, rng), 50)}
+    rows = {row.name: row for row in nn.summary_rows(train.build_net(layers, 50, rng), 50)}
     assert sum(row.num_params for row in rows.values()) == 821_706
     assert rows["conv2"].receptive_field == 14
     assert rows["conv2"].output == (32, 14, 14)
@@ -239,7 +239,9 @@ def test_summary_of_the_labs_network(rng):
 def test_summary_counts_what_the_layers_really_keep(rng):
     """Against the arrays' own sizes: inputs of conv and fc in float32, a byte for the others."""
     batch = 20
-    rows = {row.name: row.kept_bytes for row in nn.summary_rows(train.build_net(5, rng), batch)}
+    rows = {
+        row.name: row.kept_bytes for row in nn.summary_rows(train.build_net(layers, 5, rng), batch)
+    }
     assert rows == {
         "conv1": batch * 28 * 28 * 4,
         "pool1": batch * 16 * 14 * 14,
@@ -252,7 +254,7 @@ def test_summary_counts_what_the_layers_really_keep(rng):
         "relu3": batch * 512,
         "logits": batch * 512 * 4,
     }
-    text = nn.summary(train.build_net(5, rng), batch)
+    text = nn.summary(train.build_net(layers, 5, rng), batch)
     assert f"{sum(rows.values()):,}" in text
     assert "821,706" in text
 

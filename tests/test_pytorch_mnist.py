@@ -10,7 +10,7 @@ import pytest
 import torch
 from skimage.io import imread
 
-import layers
+import fast_layers as layers
 import nn
 import pytorch_mnist
 import train
@@ -23,7 +23,7 @@ ON_CPU = (*SMALL, "--device", "cpu")
 
 def test_the_same_network_with_the_same_initial_weights():
     model = pytorch_mnist.ConvolutionalModel(np.random.default_rng(3))
-    arrays = nn.parameters(train.build_net(5, np.random.default_rng(3))).values()
+    arrays = nn.parameters(train.build_net(layers, 5, np.random.default_rng(3))).values()
     for ours, theirs in zip(arrays, model.parameters(), strict=True):
         assert np.array_equal(ours.reshape(theirs.shape), theirs.detach().numpy())
 
@@ -31,10 +31,10 @@ def test_the_same_network_with_the_same_initial_weights():
 @pytest.mark.parametrize("weight_decay", [0, 0.01])
 def test_outputs_losses_and_gradients_equal_the_hand_written_ones(rng, digits, weight_decay):
     model = pytorch_mnist.ConvolutionalModel(np.random.default_rng(3))
-    net = train.build_net(50, np.random.default_rng(3))
+    net = train.build_net(layers, 50, np.random.default_rng(3))
     x, labels = digits.train_x[:50], digits.train_y[:50]
     y = np.eye(10, dtype=np.float32)[labels]
-    loss = train_l2reg.regularized_loss(net, weight_decay)
+    loss = train_l2reg.regularized_loss(layers, net, weight_decay)
     logits, theirs = nn.forward_pass(net, x), model(torch.from_numpy(x))
     np.testing.assert_allclose(logits, theirs.detach(), rtol=0, atol=1e-4)
     total = torch.nn.functional.cross_entropy(theirs, torch.from_numpy(labels))

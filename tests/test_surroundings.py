@@ -19,6 +19,7 @@ from support.run import Run
 import numpy as np
 import pytest
 
+import fast_layers
 import nn
 import train
 from conftest import ROOT
@@ -225,7 +226,7 @@ def test_a_rate_of_zero_trains_nothing_and_ends_well(digits, tmp_path):
     few = dataclasses.replace(digits, valid_x=digits.test_x, valid_y=digits.test_y)
     results = train.run(config, few)
     assert results["status"] == "finished"
-    initial = train.build_net(1, np.random.default_rng(config.seed))
+    initial = train.build_net(fast_layers, 1, np.random.default_rng(config.seed))
     with np.load(tmp_path / "train" / "model.npz") as model:
         for name, array in nn.parameters(initial).items():
             assert np.array_equal(model[name], array)

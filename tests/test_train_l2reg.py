@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from skimage.io import imread
 
-import layers
+import fast_layers as layers
 import train
 import train_l2reg
 
 
 def test_three_weights_are_regularized_and_no_bias(rng):
-    net = train.build_net(2, rng)
-    loss = train_l2reg.regularized_loss(net, 0.1)
+    net = train.build_net(layers, 2, rng)
+    loss = train_l2reg.regularized_loss(layers, net, 0.1)
     assert [part.name for part in loss.regularizer_losses] == [
         "conv1_l2reg",
         "conv2_l2reg",

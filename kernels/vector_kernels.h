@@ -27,8 +27,8 @@
        dots:    tile[m][n]         += a[m, k..k+VL-1] * b[n, k..k+VL-1]      b (N, K)
 
    The vectors are those of GCC and Clang. This file includes itself once for each instruction set
-   and type; which of the sets is used is decided at run time. Another compiler gets 0 from
-   best_instruction_set(), and must do with BLAS.
+   and type; which of the sets is used is decided at run time, see instruction_sets.h. Another compiler
+   must do with BLAS.
    Source: Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD
    Architectures, 2018; Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
    2008. */
@@ -37,6 +37,8 @@
 
 #include <stddef.h>
 #include <string.h>
+
+#include "instruction_sets.h"
 
 /* A convolution of padded images; row and plane: elements from a row or channel to the next. */
 typedef struct {
@@ -51,28 +53,8 @@ typedef struct {
     ptrdiff_t a_row, a_col, b_row, out_row;
 } Product;
 
-/* -DNO_VECTORS tries what such a compiler gets. */
-#if defined(__GNUC__) && !defined(NO_VECTORS)
-#define VECTORS
-#endif
-
-#if defined(VECTORS) && defined(__x86_64__)
-static const char *const instruction_set_names[] = {"none", "sse2", "avx2", "avx512"};
-static int best_instruction_set(void)
-{
-    if (__builtin_cpu_supports("avx512vl")) return 3;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 2 : 1;
-}
-#elif defined(VECTORS) && defined(__aarch64__)
-static const char *const instruction_set_names[] = {"none", "neon"};
-static int best_instruction_set(void) { return 1; }
-#else
-static const char *const instruction_set_names[] = {"none"};
-static int best_instruction_set(void) { return 0; }
-#endif
-
 /* Filters in a block: elements in a vector of 16, 32 or 64 bytes. */
-static int block_size(int instruction_set, int itemsize) { return (8 << instruction_set) / itemsize; }
+static inline int block_size(int instruction_set, int itemsize) { return (8 << instruction_set) / itemsize; }
 
 #ifdef VECTORS
 
@@ -146,35 +128,35 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
    given instruction set, see below.
    relu_*: plain loops, which every compiler turns into vectors if the arrays do not overlap. */
 #define FUNCTIONS(real) \
-    static void direct_rows_##real(int set, Direct d, const real *x, const real *packed, \
+    static inline void direct_rows_##real(int set, Direct d, const real *x, const real *packed, \
                                    const real *bias, real *out, int y0, int y1) \
     { \
         CALL(rows, real, set, d, x, packed, bias, out, y0, y1); \
     } \
-    static void direct_grads_##real(int set, Direct d, const real *x, const real *grad_out, \
+    static inline void direct_grads_##real(int set, Direct d, const real *x, const real *grad_out, \
                                     real *blocked, real *grad_weights, real *grad_bias) \
     { \
         CALL(grads, real, set, d, x, grad_out, blocked, grad_weights, grad_bias); \
     } \
-    static void product_##real(int set, Product p, const real *a, const real *b, real *out) \
+    static inline void product_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
         CALL(product, real, set, p, a, b, out); \
     } \
-    static void dots_##real(int set, Product p, const real *a, const real *b, real *out) \
+    static inline void dots_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
         CALL(dots, real, set, p, a, b, out); \
     } \
-    static void pool_pairs_##real(int set, const real *high, const real *low, real *out, \
+    static inline void pool_pairs_##real(int set, const real *high, const real *low, real *out, \
                                   unsigned char *winner, int n) \
     { \
         CALL(pool_pairs, real, set, high, low, out, winner, n); \
     } \
-    static void unpool_pairs_##real(int set, const real *grad_out, const unsigned char *winner, \
+    static inline void unpool_pairs_##real(int set, const real *grad_out, const unsigned char *winner, \
                                     real *high, real *low, int n) \
     { \
         CALL(unpool_pairs, real, set, grad_out, winner, high, low, n); \
     } \
-    static void relu_forward_##real(const real *restrict x, real *restrict out, \
+    static inline void relu_forward_##real(const real *restrict x, real *restrict out, \
                                     unsigned char *restrict positive, ptrdiff_t n) \
     { \
         for (ptrdiff_t i = 0; i < n; i++) { \
@@ -183,7 +165,7 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
             positive[i] = value > 0; \
         } \
     } \
-    static void relu_backward_##real(const real *restrict grad_out, \
+    static inline void relu_backward_##real(const real *restrict grad_out, \
                                      const unsigned char *restrict positive, \
                                      real *restrict grad_x, ptrdiff_t n) \
     { \
