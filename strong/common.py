@@ -21,10 +21,6 @@ class Config(torch_training.Config):
     all_images: bool = runs.option(
         False, "train with the validation images, too, once all else is chosen by them"
     )
-    average: bool = runs.option(True, "test with a moving average of the weights")
-    views: bool = runs.option(
-        True, "test-time augmentation: the mean over shifted and mirrored images"
-    )
     bfloat16: bool = runs.option(True, "multiply in bfloat16, where the device is fast at it")
     compile: bool = runs.option(False, "compile the network first; meant for long runs on a GPU")
 
@@ -32,7 +28,7 @@ class Config(torch_training.Config):
 def start(folder, config, cifar, model, device, **facts):
     """Begin or resume a runs.Run with the facts that decide on its digits."""
     facts["multiplied_in"] = "bfloat16" if model.bfloat16 else "float32"
-    facts |= runs.facts(asdict(config), cifar, str(device), "numpy", "torch")
+    facts |= runs.facts(asdict(config), cifar, str(device), "numpy", "torch", "torchvision")
     options = asdict(config)  # the schedule depends on how many epochs there are
     return runs.Run.start(folder, options, config.resume, fixed=("epochs",), **facts)
 

@@ -43,6 +43,10 @@ class Config(common.Config):
     weight_decay: float = runs.option(
         1e-3, "λ, for the weights of all layers", minimum=0, maximum=1000
     )
+    average: bool = runs.option(True, "test with a moving average of the weights")
+    views: bool = runs.option(
+        True, "test-time augmentation: the mean over shifted and mirrored images"
+    )
 
 
 def train(this, gallery, config, cifar, model, averaged_model, teacher):

@@ -66,6 +66,10 @@ class Config(common.Config):
     label_smoothing: float = runs.option(
         0.2, "share of the label that all classes get alike", minimum=0, maximum=1
     )
+    average: bool = runs.option(True, "test with a moving average of the weights")
+    views: bool = runs.option(
+        True, "test-time augmentation: the mean over shifted and mirrored images"
+    )
     upsample: bool = runs.option(False, f"enlarge the images to {UPSAMPLED} x {UPSAMPLED} pixels")
     channels_last: bool = runs.option(True, "keep the channels of a pixel together in memory")
 

@@ -222,9 +222,10 @@ class Log:
                 self._writer.add_scalar(name, value, row["epoch"])
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         self._writer.add_image("confusion_matrix", shares, row["epoch"], dataformats="HW")
-        low, high = filters.min(), filters.max()
-        images = (filters - low) / max(high - low, 1e-12)
-        self._writer.add_images("filters", images, row["epoch"])
+        from torchvision.utils import make_grid  # its import takes as long as PyTorch's
+
+        grid = make_grid(torch.from_numpy(filters), nrow=8, padding=1, normalize=True)
+        self._writer.add_image("filters", grid, row["epoch"])
         with suppress(OSError):
             self._writer.flush()
 
