@@ -3,7 +3,8 @@
     python3 pytorch_cifar.py                                        # some minutes on two cores
     python3 pytorch_cifar.py --epochs 100                           # better, eight times as long
     python3 pytorch_cifar.py --no-jitter --no-average --no-views    # without the tricks
-    python3 pytorch_cifar.py --model strong                         # a larger network: strong/
+    python3 pytorch_cifar.py --model strong                         # larger networks, in strong/
+    python3 pytorch_cifar.py --model resnet18
 
 Writes into out/pytorch_cifar/: curves, filters, confusion matrix, metrics of each class, the 20
 worst mistakes, the model.
@@ -35,8 +36,8 @@ VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
 class Config(torch_training.Config):
     model: str = option(
         "lab",
-        "lab: the lab's network; strong: a larger one, with options of its own",
-        choices=("lab", "strong"),
+        "lab: the lab's network; strong, resnet18: larger ones, with options of their own",
+        choices=("lab", "strong", "resnet18"),
     )
     dataset: str = option(
         "auto",
@@ -261,10 +262,13 @@ def run(config, cifar):
 
 
 def main(argv=None):
-    if one_option(argv, "model", "lab", "pytorch_cifar") == "strong":
-        from strong import training
-
-        training.main(argv)
+    model = one_option(argv, "model", "lab", "pytorch_cifar")
+    if model == "strong":
+        from strong import training as other
+    elif model == "resnet18":
+        from strong import resnet as other
+    if model in ("strong", "resnet18"):
+        other.main(argv)
         return
     config = parse(Config, argv, __doc__, "pytorch_cifar")
     with one_line_errors(data.DataError):

@@ -91,7 +91,6 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
         logits = nn.predict(net, mnist.test_x, config["batch_size"])
         return logits, float(loss.forward(logits, test_y))
 
-    update = getattr(layers, "sgd_update_params", nn.sgd_update_params)
     with Run.start(folder, options, resume, **facts) as run:
         rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
         tables.write_table(folder / "network.csv", list(rows[0]), rows)
@@ -99,6 +98,7 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
         for name, value in (columns or {}).items():
             run.add_column(name, value)
         images = mnist.train_x, train_y, mnist.valid_x, valid_y
+        update = getattr(layers, "sgd_update_params", nn.sgd_update_params)
         nn.train(*images, net, loss, config, run, update)
         run.finish(test)
     return run

@@ -21,8 +21,6 @@ class Config(torch_training.Config):
     all_images: bool = option(
         False, "train with the validation images, too, once all else is chosen by them"
     )
-    average: bool = option(True, "test with a moving average of the weights")
-    views: bool = option(True, "test-time augmentation: the mean over shifted and mirrored images")
     bfloat16: bool = option(True, "multiply in bfloat16, where the device is fast at it")
     compile: bool = option(False, "compile the network first; meant for long runs on a GPU")
 
@@ -30,7 +28,7 @@ class Config(torch_training.Config):
 def start(folder, config, cifar, model, device, **facts):
     """Begin or resume a Run with the facts that decide on its digits."""
     facts["multiplied_in"] = "bfloat16" if model.bfloat16 else "float32"
-    facts |= run_facts(asdict(config), cifar, str(device), "numpy", "torch")
+    facts |= run_facts(asdict(config), cifar, str(device), "numpy", "torch", "torchvision")
     options = asdict(config)  # the schedule depends on how many epochs there are
     return Run.start(folder, options, config.resume, fixed=("epochs",), **facts)
 

@@ -9,6 +9,9 @@ decomposition, gets there:
 
 With a, b, c as below each singular value of X climbs to between 0.68 and 1.21, which is near
 enough; only those that were smaller than 0.0015 stay below.
+PyTorch's own torch.optim.Muon (since 2.9) takes matrices only, not the filters of convolutions, and
+does not keep their length, on which this network's rates rest; so it is not used here.
+
 Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
 """
 

@@ -87,6 +87,7 @@ class StrongModel(nn.Module):
     def forward(self, x):
         x = x.contiguous(memory_format=self.layout)
         if self.upsample:
+            # torchvision's v2.functional.resize is this call, and takes seconds to be imported
             x = functional.interpolate(x, size=UPSAMPLED, mode="bilinear")
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             h = functional.gelu(self.whiten(x))

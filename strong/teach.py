@@ -39,6 +39,8 @@ class Config(common.Config):
     lr: float = option(0.02, "largest learning rate, before --lr-scale", minimum=0, maximum=100)
     momentum: float = option(0.9, "of SGD, Nesterov's", minimum=0, maximum=1)
     weight_decay: float = option(1e-3, "λ, for the weights of all layers", minimum=0, maximum=1000)
+    average: bool = option(True, "test with a moving average of the weights")
+    views: bool = option(True, "test-time augmentation: the mean over shifted and mirrored images")
 
 
 def train(run, config, cifar, model, averaged_model, teacher):

@@ -66,6 +66,8 @@ class Config(common.Config):
     label_smoothing: float = option(
         0.2, "share of the label that all classes get alike", minimum=0, maximum=1
     )
+    average: bool = option(True, "test with a moving average of the weights")
+    views: bool = option(True, "test-time augmentation: the mean over shifted and mirrored images")
     upsample: bool = option(False, f"enlarge the images to {UPSAMPLED} x {UPSAMPLED} pixels")
     channels_last: bool = option(True, "keep the channels of a pixel together in memory")
 

@@ -29,10 +29,12 @@ class Log:
         if "confusion" in row:
             shares = row["confusion"] / np.maximum(row["confusion"].sum(axis=1, keepdims=True), 1)
             self._writer.add_image("confusion_matrix", shares, epoch, dataformats="HW")
-        filters = self.first_filters()
-        low, high = filters.min(), filters.max()
-        images = (filters - low) / max(high - low, 1e-12)
-        self._writer.add_images("filters", images, epoch)
+        from torch import from_numpy
+        from torchvision.utils import make_grid  # its import takes as long as PyTorch's
+
+        filters = from_numpy(self.first_filters())
+        grid = make_grid(filters, nrow=8, padding=1, normalize=True)
+        self._writer.add_image("filters", grid, epoch)
         with suppress(OSError):
             self._writer.flush()
 

@@ -68,7 +68,7 @@ def test_sgd_with_the_kernel_equals_sgd_without(rng, dtype):
         np.testing.assert_allclose(param, wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("update", [nn.sgd_update_params, train.fast_update])
+@pytest.mark.parametrize("update", [nn.sgd_update_params, layers.sgd_update_params])
 def test_sgd_keeps_float32(update):
     weights = np.ones(2, np.float32)
     update([[[weights, np.ones(2, np.float32)], "fc"]], {"lr": np.float64(0.5)})

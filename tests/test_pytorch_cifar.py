@@ -134,7 +134,7 @@ def test_another_network_is_trained_by_its_own_script(monkeypatch, capsys):
     assert calls == [["--model", "strong", "--size", "large"]]
     with pytest.raises(SystemExit):
         pytorch_cifar.main(["--model", "strange"])
-    assert "expected one of lab, strong" in capsys.readouterr().err
+    assert "expected one of lab, strong, resnet18" in capsys.readouterr().err
 
 
 def test_a_rate_that_is_too_large_ends_as_diverged(tiny_cifar, tmp_path, monkeypatch):
