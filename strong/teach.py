@@ -1,4 +1,4 @@
-"""Knowledge distillation: the lab's network, taught by a strong one that was trained before.
+"""Knowledge distillation: the lab's network learns from a strong one, its teacher.
 
     python3 pytorch_cifar.py --model strong --save-dir out/strong
     python3 -m strong.teach --teacher out/strong/pytorch_cifar

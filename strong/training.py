@@ -164,7 +164,7 @@ def train(this, gallery, config, cifar, model, averaged_model):
             logits = network(x)  # (B, 10)
             loss = weight * cross_entropy(logits, y, label_smoothing=config.label_smoothing)
             count(this, loss, logits, y, weight, len(batch), lr)
-            selection.saw(batch, logits, y)
+            selection.remember(batch, logits, y)
             update(loss, optimizers)
             ranks.average_statistics(model)
             averaged_model.update_parameters(model)

@@ -22,7 +22,13 @@ CPU = torch.device("cpu")
 def trained(tiny_cifar, tmp_path_factory):
     """A run's folder of the stronger network."""
     save_dir = str(tmp_path_factory.mktemp("teacher"))
-    options = {"save_dir": save_dir, "device": "cpu", "size": "small", "bfloat16": False}
+    options = {
+        "save_dir": save_dir,
+        "device": "cpu",
+        "threads": 1,
+        "size": "small",
+        "bfloat16": False,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(network.SIZES, "small", ((8, 16, 16), False))
         training.run(training.Config(epochs=1, batch_size=30, **options), tiny_cifar)
