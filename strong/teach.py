@@ -48,6 +48,11 @@ class Config(common.Config):
         True, "test-time augmentation: the mean over shifted and mirrored images"
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.teacher:
+            raise runs.RunError("--teacher is missing: the folder of a run of --model strong")
+
 
 def train(this, gallery, config, cifar, model, averaged_model, teacher):
     """Train the model, and average its weights, until all epochs of a runs.Run are done."""

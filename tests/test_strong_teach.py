@@ -202,3 +202,9 @@ def test_an_interrupted_teaching_is_resumed_with_the_same_bits(
     runs.unlock(tmp_path / "stopped" / "teach")
     resumed = train("stopped", resume=True)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_without_a_teacher_it_does_not_start(capsys):
+    with pytest.raises(SystemExit):
+        teach.main([])
+    assert "error: --teacher is missing: the folder of a run" in capsys.readouterr().err
