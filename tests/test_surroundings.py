@@ -82,7 +82,7 @@ def test_a_script_that_speaks_of_lambda_on_such_a_console(tmp_path, monkeypatch)
     console = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", console)
     config = parse(pytorch_mnist.Config, ["--save-dir", str(tmp_path)], "words")
-    pytorch_mnist.compare(config, tmp_path, None, None, {}, "")
+    pytorch_mnist.compare(config, None, None, "")
     console.flush()
     assert b"with the same \\u03bb to compare with" in console.buffer.getvalue()
 
