@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support import data, torch_training
-from support.errors import one_line_errors
+from support.errors import RunError, one_line_errors
 from support.options import option, other_default, parse
 
 import numpy as np
@@ -45,7 +45,7 @@ class Config(common.Config):
     def __post_init__(self):
         super().__post_init__()
         if not self.teacher:
-            raise runs.RunError("--teacher is missing: the folder of a run of --model strong")
+            raise RunError("--teacher is missing: the folder of a run of --model strong")
 
 
 def train(run, config, cifar, model, averaged_model, teacher):
