@@ -72,6 +72,8 @@ def _cannot_write(folder, error):
 def _check_options(folder, options, fixed=(), free=()):
     """Refuse to resume a run with other options than it had."""
     before = read_json_if_there(folder / "config.json")
+    if gone := [f"{flag(name)} {before[name]}" for name in before.keys() - options if before[name]]:
+        raise RunError(f"cannot resume {folder}: there is no {', '.join(sorted(gone))} any more")
     free = {*FREE_OPTIONS, *free} - {*fixed}
     others = [name for name in options if before.get(name, options[name]) != options[name]]
     others = [name for name in others if name not in free]
@@ -89,6 +91,7 @@ def _check_options(folder, options, fixed=(), free=()):
 def _check_facts(folder, facts):
     """Refuse to resume a run on other data; warn where the rounding may be another."""
     before = read_json_if_there(folder / "results.json")
+    facts = {"processes": 1, **facts}
     for name in ("dataset", "provenance"):
         if name in before and before[name] != facts.get(name):
             raise RunError(

@@ -296,6 +296,14 @@ def test_resume_after_a_kill_before_the_first_checkpoint(tmp_path):
     assert resumed(tmp_path / "run", params()).position == Position()
 
 
+def test_resume_refuses_a_run_with_an_option_that_is_gone(tmp_path):
+    options = {"seed": 1, "teacher": "out/strong", "batch_norm": False}
+    with Run.start(tmp_path / "run", options):
+        pass
+    with pytest.raises(RunError, match="there is no --teacher out/strong any more"):
+        Run.start(tmp_path / "run", {"seed": 1}, resume=True)
+
+
 def test_resume_refuses_other_options_and_data_by_name(tmp_path):
     options = {"seed": 1, "epochs": 2, "threads": 1}
     Run.start(tmp_path / "run", options, dataset="mnist", provenance="official")
