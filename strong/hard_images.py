@@ -44,8 +44,8 @@ class Selection:
         """The numbers of the images of this epoch, in ascending order."""
         return np.flatnonzero(self.is_in.numpy())
 
-    def saw(self, batch, logits, labels):
-        """Remember the losses of a batch's images. Shapes: batch (B,); logits (N, K) and labels
+    def remember(self, batch, logits, labels):
+        """Keep the losses of a batch's images. Shapes: batch (B,); logits (N, K) and labels
         (N,) for this rank's share of it.
         """
         self.times_seen[batch] += 1

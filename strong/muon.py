@@ -39,7 +39,7 @@ def orthogonalized(matrices, iterations=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for filters, tensors of shape (F, ...), each of which is seen as F rows.
+    """Muon for filters, tensors of shape (F, ...), each of which counts as F rows.
 
     Normalisation follows the layer, so the length of its filters does not matter, only their
     direction. Each tensor is kept at length sqrt(F), that of F orthonormal rows, and lr is then the

@@ -1,4 +1,4 @@
-"""Knowledge distillation: the lab's network, taught by a strong one that was trained before.
+"""Knowledge distillation: the lab's network learns from a strong one, its teacher.
 
     python3 pytorch_cifar.py --model strong --save-dir out/strong
     python3 -m strong.teach --teacher out/strong/pytorch_cifar
@@ -41,6 +41,11 @@ class Config(common.Config):
     weight_decay: float = option(1e-3, "λ, for the weights of all layers", minimum=0, maximum=1000)
     average: bool = option(True, "test with a moving average of the weights")
     views: bool = option(True, "test-time augmentation: the mean over shifted and mirrored images")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.teacher:
+            raise RunError("--teacher is missing: the folder of a run of --model strong")
 
 
 def train(run, config, cifar, model, averaged_model, teacher):

@@ -168,7 +168,7 @@ def train(run, config, cifar, model, averaged_model):
             loss = weight * cross_entropy(logits, y, label_smoothing=config.label_smoothing)
             num_correct = (logits.argmax(dim=1) == y).sum() * (weight > 0)
             run.count(*ranks.summed(loss.item() / ranks.size(), num_correct.item()), lr)
-            selection.saw(batch.indices, logits, y)
+            selection.remember(batch.indices, logits, y)
             update(loss, optimizers)
             ranks.average_statistics(model)
             averaged_model.update_parameters(model)

@@ -74,10 +74,10 @@ def test_views_are_the_mean_over_shifted_images_and_their_mirrors(rng):
     views = torch_training.predict(torch_training.Views(model, {(0, 0): 0.5, (-1, 2): 0.5}), images)
     padded = torch.from_numpy(np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect"))
     shifted = padded[:, :, 1:33, 4:36]
-    seen = [torch_training.predict(model, x) for x in (images, shifted)]
-    seen += [torch_training.predict(model, x.flip(3)) for x in (images, shifted)]
-    assert torch.allclose(views, sum(seen) / 4, atol=1e-5)
-    assert not torch.allclose(views, seen[0], atol=1e-2)
+    outputs = [torch_training.predict(model, x) for x in (images, shifted)]
+    outputs += [torch_training.predict(model, x.flip(3)) for x in (images, shifted)]
+    assert torch.allclose(views, sum(outputs) / 4, atol=1e-5)
+    assert not torch.allclose(views, outputs[0], atol=1e-2)
     assert sum(pytorch_cifar.VIEW_SHIFTS.values()) == pytest.approx(1)
 
 
@@ -121,7 +121,7 @@ def test_long_runs_have_more_jitter(epochs, most, tiny_cifar, tmp_path, monkeypa
         raise Diverged("enough")
 
     monkeypatch.setattr(pytorch_cifar, "jittered", jittered)
-    config = pytorch_cifar.Config(epochs=epochs, device="cpu", save_dir=str(tmp_path))
+    config = pytorch_cifar.Config(epochs=epochs, device="cpu", threads=1, save_dir=str(tmp_path))
     with pytest.raises(Diverged):
         pytorch_cifar.run(config, tiny_cifar)
     assert shifts == {most}
@@ -227,7 +227,7 @@ def test_a_resumed_run_draws_the_same_random_numbers(
     network, options, tiny_cifar, tmp_path, monkeypatch
 ):
     def train(name, resume=False):
-        options.update(device="cpu", epochs=2, batch_size=25, resume=resume)
+        options.update(device="cpu", threads=1, epochs=2, batch_size=25, resume=resume)
         network.run(network.Config(save_dir=str(tmp_path / name), **options), tiny_cifar)
         return torch.load(tmp_path / name / "pytorch_cifar" / "model.pt", weights_only=True)
 

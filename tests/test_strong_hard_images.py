@@ -16,11 +16,11 @@ def logits(losses):
 def test_the_easiest_are_left_out_once_and_then_come_back():
     selection = hard_images.Selection(9, skip=1 / 3, num_whole=1)
     assert selection.images().tolist() == list(range(9))
-    selection.saw(np.arange(9), logits([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6, 0.5]), LABELS)
+    selection.remember(np.arange(9), logits([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6, 0.5]), LABELS)
     selection.next_epoch(2)
     assert selection.images().tolist() == [1, 3, 5, 6, 7, 8]
     order = np.array([8, 7, 6, 5, 3, 1])
-    selection.saw(order, logits([0.1, 0.2, 0.9, 0.3, 0.4, 0.5]), LABELS[:6])
+    selection.remember(order, logits([0.1, 0.2, 0.9, 0.3, 0.4, 0.5]), LABELS[:6])
     selection.next_epoch(3)
     assert selection.images().tolist() == [0, 1, 2, 3, 4, 6]  # not the three that are now easiest
     assert selection.times_seen.tolist() == [1, 2, 1, 2, 1, 2, 2, 2, 2]
@@ -38,7 +38,7 @@ def test_no_image_is_left_out_twice_in_a_row(skip, rng):
         assert (is_in | was_in).all()
         batch = rng.permutation(selection.images())
         losses = rng.exponential(size=len(batch)) + 0.01
-        selection.saw(batch, logits(losses), torch.zeros(len(batch), dtype=torch.int64))
+        selection.remember(batch, logits(losses), torch.zeros(len(batch), dtype=torch.int64))
         selection.next_epoch(epoch + 1)
         was_in = is_in
 
@@ -46,7 +46,7 @@ def test_no_image_is_left_out_twice_in_a_row(skip, rng):
 def test_without_skipping_every_epoch_has_all_images():
     selection = hard_images.Selection(9)
     for epoch in (2, 3):
-        selection.saw(np.arange(9), logits(np.full(9, 0.5)), LABELS)
+        selection.remember(np.arange(9), logits(np.full(9, 0.5)), LABELS)
         selection.next_epoch(epoch)
         assert selection.images().tolist() == list(range(9))
     assert selection.times_seen.tolist() == [2] * 9
@@ -54,12 +54,12 @@ def test_without_skipping_every_epoch_has_all_images():
 
 def test_what_is_remembered_goes_into_a_checkpoint_and_comes_back():
     selection, other = (hard_images.Selection(9, skip=1 / 3) for _ in range(2))
-    selection.saw(np.arange(9), logits(np.linspace(0.1, 0.9, 9)), LABELS)
+    selection.remember(np.arange(9), logits(np.linspace(0.1, 0.9, 9)), LABELS)
     selection.next_epoch(2)
     state = selection.state_dict()
     other.load_state_dict(state)
     assert other.images().tolist() == [3, 4, 5, 6, 7, 8]
-    other.saw(np.array([3, 4]), logits([0.5, 0.5]), LABELS[:2])
+    other.remember(np.array([3, 4]), logits([0.5, 0.5]), LABELS[:2])
     assert selection.times_seen.tolist() == [1] * 9  # neither changes with the other
 
 
@@ -85,7 +85,13 @@ def test_a_run_trains_with_the_images_that_were_chosen(tiny_cifar, tmp_path, mon
 
     monkeypatch.setattr(training, "augmented", augmented)
     monkeypatch.setattr(training, "set_learning_rates", set_learning_rates)
-    options = {"save_dir": str(tmp_path), "device": "cpu", "size": "small", "batch_size": 20}
+    options = {
+        "save_dir": str(tmp_path),
+        "device": "cpu",
+        "threads": 1,
+        "size": "small",
+        "batch_size": 20,
+    }
     training.run(training.Config(epochs=3, **options), tiny_cifar)
     second, third = set(numbers[60:100]), set(numbers[100:])
     assert sorted(numbers[:60]) == list(range(60))

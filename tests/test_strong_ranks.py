@@ -209,14 +209,14 @@ def test_the_shares_of_a_batch_are_all_of_it_and_their_means_its_mean(num_images
     monkeypatch.setattr(ranks, "size", lambda: 3)
     batch = rng.permutation(100)[:num_images]
     values = rng.standard_normal(100)
-    seen, means = [], []
+    images, means = [], []
     for rank in range(3):
         monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
-        mine, weight = ranks.share(batch)
-        assert len(mine)
-        means.append(weight * values[mine].mean())
-        seen += mine.tolist() if weight else []
-    assert sorted(seen) == sorted(batch)
+        share, weight = ranks.share(batch)
+        assert len(share)
+        means.append(weight * values[share].mean())
+        images += share.tolist() if weight else []
+    assert sorted(images) == sorted(batch)
     assert np.mean(means) == pytest.approx(values[batch].mean())
 
 

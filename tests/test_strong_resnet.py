@@ -61,7 +61,7 @@ def test_a_resumed_run_leaves_all_files_and_the_same_bits(tiny_cifar, tmp_path, 
     monkeypatch.setattr(resnet, "resnet18", resnet10)
 
     def train(name, resume=False):
-        options = {"device": "cpu", "epochs": 2, "batch_size": 30, "bfloat16": False}
+        options = {"device": "cpu", "threads": 1, "epochs": 2, "batch_size": 30}
         config = resnet.Config(save_dir=str(tmp_path / name), resume=resume, **options)
         resnet.run(config, tiny_cifar)
         return torch.load(tmp_path / name / "pytorch_cifar" / "model.pt", weights_only=True)

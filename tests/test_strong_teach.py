@@ -24,7 +24,13 @@ CPU = torch.device("cpu")
 def trained(tiny_cifar, tmp_path_factory):
     """A run's folder of the stronger network."""
     save_dir = str(tmp_path_factory.mktemp("teacher"))
-    options = {"save_dir": save_dir, "device": "cpu", "size": "small", "bfloat16": False}
+    options = {
+        "save_dir": save_dir,
+        "device": "cpu",
+        "threads": 1,
+        "size": "small",
+        "bfloat16": False,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(network.SIZES, "small", ((8, 16, 16), False))
         training.run(training.Config(epochs=1, batch_size=30, **options), tiny_cifar)
@@ -197,3 +203,9 @@ def test_an_interrupted_teaching_is_resumed_with_the_same_bits(
         train("stopped")
     resumed = train("stopped", resume=True)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_without_a_teacher_it_does_not_start(capsys):
+    with pytest.raises(SystemExit):
+        teach.main([])
+    assert "error: --teacher is missing: the folder of a run" in capsys.readouterr().err

@@ -22,7 +22,7 @@ def images(rng):
 
 
 def settings(**options):
-    off = {"device": "cpu", "mirror": False, "shift": 0, "cutout": 0}
+    off = {"device": "cpu", "threads": 1, "mirror": False, "shift": 0, "cutout": 0}
     return training.Config(**{**off, **options})
 
 

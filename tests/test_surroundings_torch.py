@@ -36,7 +36,13 @@ def test_a_batch_of_one_image_is_normalized_where_it_has_a_variance(rng):
     ("network", "options"), [(pytorch_cifar, {"epochs": 2}), (training, {"size": "small"})]
 )
 def test_a_last_batch_of_one_image_is_trained_with(network, options, tiny_cifar, tmp_path):
-    options = {"epochs": 1, "batch_size": 59, "device": "cpu", "views": False} | options
+    options = {
+        "epochs": 1,
+        "batch_size": 59,
+        "device": "cpu",
+        "threads": 1,
+        "views": False,
+    } | options
     config = network.Config(save_dir=str(tmp_path), **options)
     assert network.run(config, tiny_cifar)["status"] == "finished"
 
@@ -55,7 +61,7 @@ def test_a_network_that_cannot_be_compiled_is_trained_uncompiled(
 
     monkeypatch.setattr(torch, "compile", compiled)
     monkeypatch.setenv("CXX", sys.executable)  # something that is there
-    options = {"device": "cpu", "epochs": 1, "batch_size": 30, "views": False}
+    options = {"device": "cpu", "threads": 1, "epochs": 1, "batch_size": 30, "views": False}
     plain, uncompiled = (
         pytorch_cifar.run(
             pytorch_cifar.Config(save_dir=str(tmp_path / name), compile=wanted, **options),
@@ -104,7 +110,13 @@ def test_tensorboard_reads_each_epoch_of_a_resumed_run_once(
         pass
 
     def train(resume):
-        options = {"device": "cpu", "epochs": 3, "batch_size": 30, "tensorboard": True}
+        options = {
+            "device": "cpu",
+            "threads": 1,
+            "epochs": 3,
+            "batch_size": 30,
+            "tensorboard": True,
+        }
         config = script.Config(save_dir=str(tmp_path), resume=resume, **options)
         script.run(config, tiny_cifar if script is pytorch_cifar else few)
 
