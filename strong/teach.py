@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support import data, torch_training
-from support.errors import one_line_errors
+from support.errors import RunError, one_line_errors
 from support.options import option, other_default, parse
 
 import numpy as np
