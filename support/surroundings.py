@@ -1,6 +1,7 @@
 """What a script finds around it: the console, the home folder, a full disk, other programs."""
 
 import errno
+import math
 import os
 import shutil
 import sys
@@ -89,10 +90,21 @@ def busy_hint(threads):
     except OSError:
         return None
     cores = os.cpu_count() or 1
-    left = cores - round(load)
+    left = cores - round(min(load, running_now()))
     if left >= threads:
         return None
     return (
-        f"hint: the load was {load:.1f} on {cores} cores in the last minute; if other programs are "
-        f"still at work, --threads {max(1, left)} may be faster"
+        f"hint: other programs take the cores (a load of {load:.1f} on {cores}); "
+        f"--threads {max(1, left)} may be faster"
     )
+
+
+def running_now():
+    """How many threads of other programs run at this moment, where the system tells it: the load of
+    the last minute may be that of a compiler which is done.
+    """
+    try:
+        running = Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
+        return int(running) - 1  # this one runs, too
+    except (OSError, ValueError, IndexError):
+        return math.inf

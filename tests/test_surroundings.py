@@ -5,6 +5,7 @@ import errno
 import importlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -279,8 +280,11 @@ def test_no_room_for_more_files_and_on_a_disk_that_is_not_known(tmp_path, monkey
 def test_a_hint_while_other_programs_take_the_cores(load, cores, threads, advice, monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(surroundings, "running_now", lambda: math.inf)
     hint = surroundings.busy_hint(threads)
     assert hint is None if advice is None else advice in hint
+    monkeypatch.setattr(surroundings, "running_now", lambda: 0)  # what took the cores is done
+    assert surroundings.busy_hint(threads) is None
 
 
 def test_no_hint_where_the_load_is_not_known(monkeypatch):
