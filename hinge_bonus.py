@@ -6,7 +6,7 @@
 
 The hinge loss sums over nine wrong classes, so that at the start its gradient is ten times that of
 cross-entropy: each loss has a learning rate of its own. The defaults are those that --tune chose,
-with seed 0 and the JPEG-compressed copy of CIFAR-10 that the README speaks of:
+with seed 0 and the JPEG-compressed copy of CIFAR-10 that RESULTS.md speaks of:
 
     cross-entropy   rate                  0.01    0.02    0.04
                     validation accuracy  77.04   78.22   77.40 %

@@ -1,6 +1,6 @@
 """A training step and inference of the lab's MNIST network: ours, PyTorch's and the exercise's.
 
-    python3 benchmarks/bench_step.py           # the cases of the README, some minutes
+    python3 benchmarks/bench_step.py           # the cases of RESULTS.md, some minutes
     python3 benchmarks/bench_step.py --all     # every batch size, number of threads and type
 
 Prints milliseconds, the ratio of ours to each of the others, and how much of the peak of a large
@@ -32,7 +32,7 @@ CASES = [
 def main(argv=None):
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("--all", action="store_true", help="all cases, not only the README's")
+    parser.add_argument("--all", action="store_true", help="all cases, not only RESULTS.md's")
     parser.add_argument("--rounds", type=int, default=12, help="turns of each contender [12]")
     options = parser.parse_args(argv)
     print(side_by_side.machine("numpy", "scipy", "torch"))
