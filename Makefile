@@ -56,7 +56,7 @@ hinge: .venv/torch-half
 	$(PY) hinge_bonus.py $(ARGS)
 
 check-grads: extension
-	$(PY) check_grads.py
+	$(PY) check_grads.py $(ARGS)
 
 summary: extension
 	$(PY) train.py --summary $(ARGS)

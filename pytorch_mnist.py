@@ -1,4 +1,4 @@
-"""Task 3: the network of Task 2 in PyTorch, with the same results.
+"""Task 3: the network of Task 2 in PyTorch, with the same curves up to rounding.
 
     python3 pytorch_mnist.py                       # λ = 0.01, into out/pytorch_mnist/
     python3 pytorch_mnist.py --weight-decay 0      # Task 1's network, without regularization

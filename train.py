@@ -42,7 +42,7 @@ def build_net(layers, batch_size, rng, dtype=np.float32):
 
     layers: the module with the classes, fast_layers or layers.
     """
-    images = np.zeros((batch_size, 1, 28, 28), dtype)
+    images = np.zeros((batch_size, 1, 28, 28), dtype)  # only shape and type count
     net = [layers.Convolution(images, 16, 5, "conv1", rng=rng)]
     net += [layers.MaxPooling(net[-1], "pool1")]
     net += [layers.ReLU(net[-1], "relu1")]

@@ -1,7 +1,7 @@
 """Task 2: the network of Task 1 with L2 regularization, for several weight decays λ.
 
     python3 train_l2reg.py                        # λ = 1e-3, 1e-2, 1e-1 into out/train_l2reg/
-    python3 train_l2reg.py --weight-decay 0.03    # another one
+    python3 train_l2reg.py --resume --weight-decay 0.03    # one more, beside those
 
 The weights of conv1, conv2 and fc3 are regularized; biases and the last layer are not.
 """

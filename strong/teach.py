@@ -1,6 +1,6 @@
 """Knowledge distillation: the lab's network learns from a strong one, its teacher.
 
-    python3 pytorch_cifar.py --model strong --save-dir out/strong
+    python3 pytorch_cifar.py --model strong --skip 0 --save-dir out/strong
     python3 -m strong.teach --teacher out/strong/pytorch_cifar
 
 A teacher guards from overfitting, so a long training pays: 200 epochs. The network is trained with
