@@ -20,7 +20,6 @@ from kernels.machine import (
 )
 from kernels.pooling import pool_backward, pool_forward
 from kernels.products import matmul
-from kernels.windows import output_size
 
 __all__ = [
     "MAX_THREADS",
@@ -34,7 +33,6 @@ __all__ = [
     "get_num_threads",
     "instruction_sets",
     "matmul",
-    "output_size",
     "pool_backward",
     "pool_forward",
     "relu_backward",
