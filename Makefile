@@ -81,7 +81,7 @@ test-browser: extension .venv/torch-half .venv/test-tools
 	$(PY) -m pytest tests/test_report_browser.py $(ARGS)
 
 bench: extension .venv/torch-half .venv/test-tools
-	$(PY) benchmarks/bench_step.py
+	$(PY) benchmarks/bench_step.py $(ARGS)
 	$(PY) benchmarks/bench_layers.py
 	$(PY) benchmarks/bench_memory.py
 

@@ -125,10 +125,11 @@ def tuned(config, cifar, folder, device):
     return dataclasses.replace(config, lr=best["cross_entropy"], hinge_lr=best["hinge"])
 
 
-def valid_acc(*run):
+def valid_acc(path, config, cifar, device, loss_function):
     """The last validation accuracy of a run; 0 if it diverged."""
     try:
-        return pytorch_cifar.train_in_folder(*run).history[-1]["valid_acc"]
+        run = pytorch_cifar.train_in_folder(path, config, cifar, device, loss_function)
+        return run.history[-1]["valid_acc"]
     except Diverged as error:
         print(error)
         return 0.0

@@ -43,7 +43,7 @@ class Layer:
     def __init__(self, input_layer, name):
         self.input_shape = tuple(input_layer.shape)
         self.N = self.input_shape[0]
-        self.dtype = float_type(input_layer)
+        self.dtype = float_type(input_layer)  # of the parameters, at first
         self.name = name
         self.out_shape = None  # of the most recent forward
 
@@ -78,6 +78,9 @@ class Convolution(Layer):
 
     out[n, f, y, x] = bias[f] + sum over c, i, j of
                       weights[f, (c*k + i)*k + j] * x[n, c, y*stride + i - pad, x*stride + j - pad]
+
+    im2col makes a column of what a filter sees at one place, so that all filters at all places are
+    one matrix product, of weights and columns; col2im takes gradients of the columns back to x.
 
     input_layer: of shape (N, C, H, W). kernel_size: k, rows and columns.
     padding: 'SAME' (zeros, k-1 in all: OH = H at stride 1; k must be odd), 'VALID' (none), or the
@@ -241,7 +244,13 @@ class Flatten(Layer):
 
 
 class FC(Layer):
-    """Fully connected layer: out = x @ weights.T + bias.
+    """Fully connected layer: every output is a weighted sum of all the inputs.
+
+    out[n, o] = bias[o] + sum over i of weights[o, i] * x[n, i]
+
+    dL/d x[n, i] = sum over o of grad_out[n, o] * weights[o, i]
+    dL/d weights[o, i] = sum over n of grad_out[n, o] * x[n, i]
+    dL/d bias[o] = sum over n of grad_out[n, o]
 
     Shapes: x (N, num_inputs) -> (N, num_outputs); weights (num_outputs, num_inputs),
     bias (num_outputs,). rng: handed to weights_initializer_fn(shape, fan_in, rng=rng).

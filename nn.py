@@ -40,7 +40,7 @@ def backward_pass(net, loss, x, y):
 
 def sgd_update_params(grads, config):
     """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient."""
-    for *pairs, _name in grads:
+    for *pairs, _name in grads:  # [[weights, grad], [bias, grad], name]: all but the name
         for parameter, grad in pairs:
             parameter -= config["lr"] * grad
 
@@ -72,9 +72,9 @@ def train(
     def validate():
         return evaluate("validation", valid_x, valid_y, net, loss, config)
 
-    params = Parameters(net, loss)
+    params = Parameters(net, loss)  # by name, for checkpoints
     run.restore_arrays(params)
-    update = params.noting(update)  # a checkpoint holds whatever it changes
+    update = params.noting(update)  # as before, and whatever it changes is in the checkpoints, too
     for epoch in run.epochs(config["max_epochs"]):
         sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
         for batch in run.batches(len(train_x), config["batch_size"], config.get("seed", 0)):

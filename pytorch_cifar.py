@@ -139,8 +139,9 @@ def jittered(images, rng, shift=SHIFT):
     columns = torch.where(is_mirrored, W - 1 - columns, columns) + offsets[1]
     rows = torch.arange(H, device=images.device) + offsets[0]
     n = torch.arange(N, device=images.device)
-    jittered = padded[n[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return jittered.permute(0, 3, 1, 2)
+    # an index in a place of its own for every image and pixel: (N, H, W, C)
+    pixels = padded[n[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return pixels.permute(0, 3, 1, 2)
 
 
 def evaluate(

@@ -32,7 +32,9 @@ class Config(CommonConfig):
         choices=("auto", "mnist", "synthetic"),
     )
     layers: str = option(
-        "fast_layers", "module with the layers; layers: plain NumPy, what fast_layers speeds up"
+        "fast_layers",
+        "module with the layers, or a file, my_layers.py; layers: plain NumPy, which "
+        "fast_layers speeds up",
     )
     summary: bool = option(False, "print the network's table and stop")
 
@@ -40,19 +42,23 @@ class Config(CommonConfig):
 def build_net(layers, batch_size, rng, dtype=np.float32):
     """The lab's network for images of 28x28, a list of layers; rng gives the initial weights.
 
-    layers: the module with the classes, fast_layers or layers.
+    layers: the module with the classes: fast_layers, layers, or a student's own.
     """
+
+    def he_normal(shape, fan_in):  # as in layers.py
+        return np.sqrt(2 / fan_in) * rng.standard_normal(shape)
+
     images = np.zeros((batch_size, 1, 28, 28), dtype)  # only shape and type count
-    net = [layers.Convolution(images, 16, 5, "conv1", rng=rng)]
+    net = [layers.Convolution(images, 16, 5, "conv1", weights_initializer_fn=he_normal)]
     net += [layers.MaxPooling(net[-1], "pool1")]
     net += [layers.ReLU(net[-1], "relu1")]
-    net += [layers.Convolution(net[-1], 32, 5, "conv2", rng=rng)]
+    net += [layers.Convolution(net[-1], 32, 5, "conv2", weights_initializer_fn=he_normal)]
     net += [layers.MaxPooling(net[-1], "pool2")]
     net += [layers.ReLU(net[-1], "relu2")]
     net += [layers.Flatten(net[-1], "flatten3")]
-    net += [layers.FC(net[-1], 512, "fc3", rng=rng)]
+    net += [layers.FC(net[-1], 512, "fc3", weights_initializer_fn=he_normal)]
     net += [layers.ReLU(net[-1], "relu3")]
-    net += [layers.FC(net[-1], 10, "logits", rng=rng)]
+    net += [layers.FC(net[-1], 10, "logits", weights_initializer_fn=he_normal)]
     return net
 
 
@@ -98,6 +104,7 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
         for name, value in (columns or {}).items():
             run.add_column(name, value)
         images = mnist.train_x, train_y, mnist.valid_x, valid_y
+        # fast_layers brings a faster update with it
         update = getattr(layers, "sgd_update_params", nn.sgd_update_params)
         nn.train(*images, net, loss, config, run, update)
         run.finish(test)

@@ -1,6 +1,7 @@
 """The network of Task 4, with batch normalization for the training that is folded away at the end.
 
-pytorch_cifar.py has the same network, and loads what a training here has left.
+The arithmetic is that of ConvolutionalModel in pytorch_cifar.py, which is not imported here:
+folded, the parameters have the same names and shapes.
 """
 
 from support import torch_training

@@ -40,6 +40,10 @@ def one_line_errors(*kinds):
     except BrokenPipeError:  # the reader, head for example, has seen enough
         surroundings.discard_output()
         sys.exit(128 + 13)  # SIGPIPE, as in a shell
+    except NotImplementedError as error:  # the gaps of a hand-out
+        sys.exit(
+            f"{script}: error: {error}: still to be written; check_grads.py lists what is to do"
+        )
     except MemoryError as error:
         message = " ".join(f"not enough memory: {error}".split())
         sys.exit(f"{script}: error: {message}; a smaller --batch-size needs less")

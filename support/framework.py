@@ -2,12 +2,26 @@
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from support.errors import RunError
 
 
 def load_layers(name):
-    """The module of that name; where the kernels of fast_layers are not built, a warning says so,
-    and it is layers.py.
+    """The module of that name, or the file, if it ends with .py or names a folder.
+
+    In place of fast_layers it is layers.py in a hand-out, which has no fast_layers.py, and, with a
+    warning, where the kernels are not built.
+    Raises: RunError if there is no such module or file.
     """
+    path = Path(name).expanduser()
+    if path.suffix == ".py" or path.name != name:
+        return _load_file(path)
+    if find_spec(name) is None:
+        if name != "fast_layers":
+            raise RunError(f"--layers {name}: no such module; a file is named with its .py")
+        return import_module("layers")
     try:
         return import_module(name)
     except ImportError as error:
@@ -15,6 +29,16 @@ def load_layers(name):
             raise
         print(f"warning: {error}; going on with layers.py, which is slower", file=sys.stderr)
         return import_module("layers")
+
+
+def _load_file(path):
+    if not path.is_file():
+        raise RunError(f"--layers {path}: no such file")
+    sys.path.append(str(path.resolve().parent))  # what lies beside it may be imported by it
+    spec = spec_from_file_location(path.stem, path)
+    module = sys.modules[path.stem] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def set_threads(layers, threads):

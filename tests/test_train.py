@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from support.run import Run
 
@@ -13,6 +14,11 @@ import numpy as np
 import pytest
 from skimage.io import imread
 
+import bare_layers
+import fast_layers
+import nn
+import train
+import train_l2reg
 from conftest import ROOT, run_files, run_script, start_slowly
 
 SMALL = ("--dataset", "synthetic", "--train-size", 300, "--epochs", 3)  # 6 steps an epoch
@@ -250,6 +256,69 @@ def test_a_reader_that_has_seen_enough(data_dir, tmp_path):
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
     assert "ignored" not in done.stderr
+
+
+# --- layers of a student ------------------------------------------------------------------------
+
+
+def steps(layers, loss_of_net, num_steps=3):
+    """The network of the lab after a few steps of training on random images: its parameters."""
+    rng = np.random.default_rng(4)
+    net = train.build_net(layers, 5, np.random.default_rng(0), np.float64)
+    loss = loss_of_net(net)
+    for _ in range(num_steps):
+        x, y = rng.standard_normal((5, 1, 28, 28)), np.eye(10)[rng.integers(10, size=5)]
+        grads = nn.backward_pass(net, loss, nn.forward_pass(net, x), y)
+        nn.sgd_update_params(grads, {"lr": 0.01})
+    return nn.parameters(net)
+
+
+def test_layers_with_the_exercises_interface_and_no_more_train_as_ours():
+    def regularized(layers):
+        return steps(layers, lambda net: train_l2reg.regularized_loss(layers, net, 0.1))
+
+    ours, theirs = regularized(fast_layers), regularized(bare_layers)
+    assert list(ours) == list(theirs)
+    for name in ours:
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=0, atol=1e-10)
+
+
+def test_layers_in_a_file_anywhere(script, tmp_path):
+    copy = shutil.copy(ROOT / "tests" / "bare_layers.py", tmp_path / "my layers.py")
+    (tmp_path / "small_help.py").write_text("GREETING = 'what lies beside a file is found, too'")
+    with Path(copy).open("a") as file:
+        file.write("\nfrom small_help import GREETING\nprint(GREETING)\n")
+    done = script("train.py", *SMALL, "--epochs", 1, "--layers", copy)
+    assert done.returncode == 0, done.stderr
+    assert "what lies beside" in done.stdout
+    assert "my layers.py, 1 thread(s)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.py", "--layers none.py: no such file"),
+        ("none", "--layers none: no such module; a file is named with its .py"),
+        ("folder/none.py", "--layers folder/none.py: no such file"),
+    ],
+)
+def test_layers_that_are_not_there(script, name, message):
+    done = script("train.py", *SMALL, "--layers", name)
+    assert (done.returncode, done.stderr) == (1, f"train.py: error: {message}\n")
+
+
+def test_a_gap_says_what_is_to_do(script, tmp_path):
+    code = """import layers
+from layers import *
+class ReLU(layers.ReLU):
+    def forward(self, x):
+        raise NotImplementedError("Task 1: ReLU.forward")
+"""
+    (tmp_path / "mine.py").write_text(code)
+    done = script("train.py", *SMALL, "--layers", tmp_path / "mine.py")
+    assert done.returncode == 1
+    assert "error: Task 1: ReLU.forward: still to be written; check_grads.py lists" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- beside training ----------------------------------------------------------------------------
