@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import support  # says in one line what is missing
+import support  # says in one line which package is missing
 from support import files, tables
 from support.errors import one_line_errors
 from support.framework import load_layers

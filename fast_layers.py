@@ -8,7 +8,7 @@ inherited. What makes the difference:
 kernels/vector_kernels.h has the innermost loops and a picture of them.
 """
 
-import support  # says in one line what is missing
+import support  # says in one line which package is missing
 
 import numpy as np
 

@@ -23,8 +23,9 @@ into a column of its own, so that one product applies all filters to all windows
                    grad_columns      = weights.T @ grad_output, and col2im adds each column back to
                                        the pixels that it was copied from
 
-Every pixel is copied up to fh*fw times. That is the price for letting a matrix product, the fastest
-operation that a processor has, do the work.
+Every pixel is copied up to fh*fw times. That is the price for letting a matrix product do the work,
+which libraries run near a processor's peak; fast_layers.py gets there without the copies. For N
+images, a window has N columns, side by side.
 
 Axes: N images, C channels, H, W rows and columns; fh, fw rows and columns of the window (the field);
 OH, OW rows and columns of window positions.

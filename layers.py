@@ -18,7 +18,7 @@ is converted to their type. Outputs belong to the caller, and no argument is cha
 Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows and columns.
 """
 
-import support  # says in one line what is missing
+import support  # says in one line which package is missing
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from im2col_cython import col2im_cython, im2col_cython
 def he_normal(shape, fan_in, rng=None):
     """Weights from a normal distribution of variance 2 / fan_in; rng None means np.random.
 
-    With it the outputs of a layer have the same variance as its inputs, if ReLUs lie between.
+    With it the outputs of one layer vary as much as those of the next, if a ReLU lies between.
     Source: He et al., Delving Deep into Rectifiers, 2015, equation 10.
     """
     rng = np.random if rng is None else rng
@@ -83,8 +83,9 @@ class Convolution(Layer):
     one matrix product, of weights and columns; col2im takes gradients of the columns back to x.
 
     input_layer: of shape (N, C, H, W). kernel_size: k, rows and columns.
-    padding: 'SAME' (zeros, k-1 in all: OH = H at stride 1; k must be odd), 'VALID' (none), or the
-    number of zeros on each side. rng: handed to weights_initializer_fn(shape, fan_in, rng=rng).
+    padding: 'SAME' ((k-1)/2 zeros on each side: OH = H at stride 1; k must be odd), 'VALID' (none),
+    or the number of zeros on each side. rng: handed to weights_initializer_fn(shape, fan_in,
+    rng=rng).
     Shapes: x (N, C, H, W) -> (N, F, OH, OW), OH = (H + 2*pad - k) // stride + 1;
     weights (F, C*k*k), bias (F,).
     Raises: ValueError for another rank or number of channels, or an output of size zero.
@@ -191,7 +192,7 @@ class MaxPooling(Layer):
         grad_out = self.checked_grad(grad_out)
         grad_x = np.zeros(self.x_shape, grad_out.dtype)
         for place, grad_pixels in enumerate(self.pixels_of_windows(grad_x)):
-            grad_pixels += np.where(self.winner == place, grad_out, 0)  # a view of grad_x
+            grad_pixels += np.where(self.winner == place, grad_out, 0)  # a view: adds to grad_x
         return grad_x
 
     def pixels_of_windows(self, x):
@@ -210,14 +211,14 @@ class MaxPooling(Layer):
 
 
 class ReLU(Layer):
-    """Rectified linear unit: out = max(x, 0); the gradient passes where x > 0. Any shape."""
+    """Rectified linear unit: out = max(x, 0), whose slope at x = 0 counts as 0. Any shape."""
 
     def __init__(self, input_layer, name):
         super().__init__(input_layer, name)
         self.shape = self.input_shape
 
     def forward(self, x):
-        self.x = self.checked("x", x, np.shape(x))
+        self.x = np.asarray(x, float_type(x))
         self.out_shape = self.x.shape
         return np.maximum(self.x, 0)
 
@@ -244,13 +245,9 @@ class Flatten(Layer):
 
 
 class FC(Layer):
-    """Fully connected layer: every output is a weighted sum of all the inputs.
+    """Fully connected layer: every output is a weighted sum of all inputs.
 
-    out[n, o] = bias[o] + sum over i of weights[o, i] * x[n, i]
-
-    dL/d x[n, i] = sum over o of grad_out[n, o] * weights[o, i]
-    dL/d weights[o, i] = sum over n of grad_out[n, o] * x[n, i]
-    dL/d bias[o] = sum over n of grad_out[n, o]
+    out[n, j] = bias[j] + sum over i of weights[j, i] * x[n, i]
 
     Shapes: x (N, num_inputs) -> (N, num_outputs); weights (num_outputs, num_inputs),
     bias (num_outputs,). rng: handed to weights_initializer_fn(shape, fan_in, rng=rng).
@@ -299,8 +296,7 @@ class FC(Layer):
 class SoftmaxCrossEntropyWithLogits:
     """Softmax of the logits and its cross-entropy against y, the mean over the batch.
 
-    loss = mean over n of  log(sum over k of exp(x[n, k])) - sum over k of y[n, k] * x[n, k]
-    d loss / d x[n, k] = (softmax(x[n])[k] - y[n, k]) / N
+    loss = mean over n of (log(sum over k of exp(x[n, k])) - sum over k of y[n, k] * x[n, k])
 
     Shapes: logits x (N, K); y (N, K), a distribution in each row, one-hot for example.
     Raises: ValueError for another rank, another shape of y, or an empty batch.
@@ -332,7 +328,7 @@ class SoftmaxCrossEntropyWithLogits:
 
 
 class L2Regularizer:
-    """loss = weight_decay / 2 * sum(weights**2), with the gradient weight_decay * weights.
+    """L2 regularization, weight decay: loss = λ/2 * sum over all weights of w², λ = weight_decay.
 
     weights: the parameter array itself, so that changes made to it in place are seen here.
     Source: Krogh and Hertz, A Simple Weight Decay Can Improve Generalization, 1991.

@@ -25,7 +25,7 @@ def forward_pass(net, inputs):
 def backward_pass(net, loss, x, y):
     """The gradient of the loss with respect to every parameter, after a forward_pass.
 
-    x: the output of that forward_pass; y: what the loss compares it with.
+    x: the output of that forward_pass, the logits; y: what the loss compares it with.
     Returns a list of [[parameter, gradient], ..., name], those of the loss itself first.
     """
     grads = list(loss.backward_params()) if loss.has_params else []
@@ -56,8 +56,8 @@ def train(
     seed and the epoch alone.
     run: a support.run.Run that takes history and checkpoints, by default a new one in save_dir.
     update(grads, config): changes the parameters; config has the entry of lr_policy in it.
-    In the history, training loss and accuracy are means over the batches as they were trained on;
-    the losses include the regularizers.
+    In the history, training loss and accuracy are means over the images, each with the weights
+    before its step; the losses include the regularizers.
     Raises: ValueError for options, images or labels that do not fit; support.errors.Diverged;
     support.errors.Interrupted after a signal.
     """
@@ -74,9 +74,10 @@ def train(
 
     params = Parameters(net, loss)  # by name, for checkpoints
     run.restore_arrays(params)
-    update = params.noting(update)  # as before, and whatever it changes is in the checkpoints, too
+    update = params.noting(update)  # so that checkpoints hold whatever it changes
     for epoch in run.epochs(config["max_epochs"]):
         sgd_config = {**config, **_in_epoch(config["lr_policy"], epoch)}
+        # shuffled anew each epoch
         for batch in run.batches(len(train_x), config["batch_size"], config.get("seed", 0)):
             x, y = train_x[batch.indices], train_y[batch.indices]
             logits = forward_pass(net, x)  # (B, K)
@@ -122,14 +123,39 @@ class SummaryRow(NamedTuple):
     num_params: int
     receptive_field: int | None
     multiply_adds: int
-    kept_bytes: int
+    kept_bytes: int | None
+
+
+def size_rows(net):
+    """A SummaryRow for each layer from its shapes alone, without a forward pass.
+
+    num_params counts weights and bias; kept_bytes is None, for nothing has been kept.
+    """
+    rows = []
+    field, jump = 1, 1  # rows of pixels that an output sees, and from an output to the next
+    for layer in net:
+        output = tuple(layer.shape[1:])
+        if len(output) < 3:
+            field = None
+        else:
+            window = getattr(layer, "kernel_size", getattr(layer, "pool_size", 1))
+            field += (window - 1) * jump
+            jump *= getattr(layer, "stride", 1)
+        num_weights = np.size(getattr(layer, "weights", ())) if layer.has_params else 0
+        num_biases = np.size(getattr(layer, "bias", ())) if layer.has_params else 0
+        multiply_adds = num_weights * int(np.prod(output[1:]))
+        rows.append(
+            SummaryRow(layer.name, output, num_weights + num_biases, field, multiply_adds, None)
+        )
+    return rows
 
 
 def summary_rows(net, batch_size):
     """A SummaryRow for each layer, after a forward pass of batch_size blank images.
 
-    kept_bytes is what the layer really holds then for the backward pass: its arrays other than
-    the parameters, each counted once in the network.
+    num_params counts whatever backward_params returns; kept_bytes is what the layer really holds
+    then for the backward pass: its arrays other than the parameters, each counted once in the
+    network.
     """
     out = np.zeros((batch_size, *net[0].input_shape[1:]), getattr(net[0], "dtype", np.float64))
     held, params = [], []  # arrays, a list for each layer
@@ -140,24 +166,14 @@ def summary_rows(net, batch_size):
         params.append([parameter for parameter, _ in pairs])
     assert out.shape[0] == batch_size
     rows, counted = [], {id(_memory(array)) for arrays in params for array in arrays}
-    field, jump = 1, 1  # pixels that one output sees, pixels between neighbouring outputs
-    for layer, arrays, of_layer in zip(net, held, params, strict=True):
-        output = tuple(layer.shape[1:])
-        if len(output) < 3:
-            field = None
-        else:
-            window = getattr(layer, "kernel_size", getattr(layer, "pool_size", 1))
-            field += (window - 1) * jump
-            jump *= getattr(layer, "stride", 1)
+    for row, arrays, of_layer in zip(size_rows(net), held, params, strict=True):
         kept = 0
         for array in arrays:
             if id(_memory(array)) not in counted:
                 counted.add(id(_memory(array)))
                 kept += array.nbytes
         num_params = sum(parameter.size for parameter in of_layer)
-        num_weights = np.size(getattr(layer, "weights", ())) if of_layer else 0
-        multiply_adds = num_weights * int(np.prod(output[1:]))
-        rows.append(SummaryRow(layer.name, output, num_params, field, multiply_adds, kept))
+        rows.append(row._replace(num_params=num_params, kept_bytes=kept))
     return rows
 
 

@@ -90,7 +90,7 @@ class ConvolutionalModel(nn.Module):
 
     def forward(self, x):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            # ReLU and the maximum may change places; in this order ReLU has a quarter of the work
+            # max(relu(x)) = relu(max(x)), and after the pooling ReLU has a quarter of the work
             h = functional.max_pool2d(self.conv1(x), 3, stride=2).relu()  # (N, 16, 15, 15)
             h = functional.max_pool2d(self.conv2(h), 3, stride=2).relu()  # (N, 32, 7, 7)
             h = self.fc1(h.flatten(start_dim=1)).relu()
@@ -100,7 +100,7 @@ class ConvolutionalModel(nn.Module):
 
 def learning_rate(config, progress):
     """The rate of the step in which the share `progress` of all training is done."""
-    peak = config.lr * config.lr_scale * min(1, progress / WARM_UP)
+    rate = config.lr * config.lr_scale * min(1, progress / WARM_UP)
     left = min(1, (1 - progress) / (1 - WARM_UP))  # from 1 at the end of the warm-up down to 0
     factors = {
         "linear": left,
@@ -108,7 +108,7 @@ def learning_rate(config, progress):
         "steps": 1 if left > 0.5 else 0.1 if left > 0.2 else 0.01,
         "constant": 1,
     }
-    return float(peak * factors[config.schedule])
+    return float(rate * factors[config.schedule])
 
 
 def sgd(model, config):
@@ -139,7 +139,7 @@ def jittered(images, rng, shift=SHIFT):
     columns = torch.where(is_mirrored, W - 1 - columns, columns) + offsets[1]
     rows = torch.arange(H, device=images.device) + offsets[0]
     n = torch.arange(N, device=images.device)
-    # an index in a place of its own for every image and pixel: (N, H, W, C)
+    # one row and one column index for every image and pixel: (N, H, W, C)
     pixels = padded[n[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return pixels.permute(0, 3, 1, 2)
 
@@ -208,7 +208,7 @@ def evaluated(cifar, model, train_xy, valid_xy, loss_function):
     title = "validation" + (", seen in training" if cifar.trains_with_valid else "")
     valid_loss, confusion = evaluate(model, *valid_xy, title, loss_function=loss_function)
     return {
-        # those of the steps are of weights that have changed since
+        # of the network that is kept; while it was trained, the weights were others in every step
         "train_loss": train_loss,
         "train_acc": metrics.accuracy(train_confusion),
         "valid_loss": valid_loss,
@@ -228,7 +228,7 @@ def final_test(run, config, cifar, model, final_model, loss_function):
     views = torch_training.Views(final_model, VIEW_SHIFTS) if config.views else final_model
     logits, labels = torch_training.predict(views, images), labels.cpu()
     pairs = zip(logits.split(1), labels.split(1), strict=True)
-    losses = [loss_function(*pair).item() for pair in pairs]
+    losses = [loss_function(*pair).item() for pair in pairs]  # it may be any mean over a batch
     return logits.numpy(), loss_function(logits, labels).item(), losses
 
 

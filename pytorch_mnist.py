@@ -1,4 +1,4 @@
-"""Task 3: the network of Task 2 in PyTorch, with the same curves up to rounding.
+"""Task 3: the network of Task 2 in PyTorch, whose curves differ by rounding alone.
 
     python3 pytorch_mnist.py                       # λ = 0.01, into out/pytorch_mnist/
     python3 pytorch_mnist.py --weight-decay 0      # Task 1's network, without regularization
@@ -64,7 +64,10 @@ class ConvolutionalModel(nn.Module):
 
 
 def l2_loss(model, weight_decay):
-    """λ/2 times the sum of the squared weights of all layers but the last; no bias."""
+    """λ/2 times the sum of the squared weights of all layers but the last; no bias.
+
+    The optimizer's own weight_decay would have the same gradient, but not show in the loss.
+    """
     if weight_decay == 0:
         return torch.zeros(())
     weights = (model.conv1.weight, model.conv2.weight, model.fc1.weight)
@@ -112,7 +115,7 @@ def train(run, config, mnist, device):
             loss = objective(logits, y)
             num_correct = (logits.argmax(dim=1) == y).sum()
             run.count(loss.item(), num_correct.item(), lr)
-            optimizer.zero_grad()
+            optimizer.zero_grad()  # backward adds to the gradients that are there
             loss.backward()
             optimizer.step()
         run.end_epoch(validate)

@@ -61,9 +61,9 @@ def run(config, mnist):
     layers = train.start(config, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
     claim(folder, asdict(config), config.resume, free=("weight_decay",))
-    columns = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
-    comparisons.draw_l2_comparison(folder / "comparison.png", columns, mnist.note)
-    rows = [{**column, **column["history"][-1]} for column in columns]
+    runs = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
+    comparisons.draw_l2_comparison(folder / "comparison.png", runs, mnist.note)
+    rows = [{**of_run, **of_run["history"][-1]} for of_run in runs]
     tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
     unlock(folder)
     shown = {"weight_decay": ("λ", "g"), "test_acc": ("test accuracy", ".2%")}
@@ -82,7 +82,7 @@ def train_one(layers, config, mnist, folder, weight_decay):
     loss = regularized_loss(layers, net, weight_decay)
     before = train.first_filters(net)
 
-    columns = {
+    columns = {  # of the history, besides the usual ones; losses of the validation images
         "l2_loss": lambda row: float(sum(part.forward() for part in loss.regularizer_losses)),
         "data_loss": lambda row: row["valid_loss"] - row["l2_loss"],
     }

@@ -188,8 +188,8 @@ class Run:
         )
 
     def count(self, loss, num_correct, lr):
-        """Add the mean loss and the right answers of the batch in hand to those of the epoch; lr:
-        for messages.
+        """Add the mean loss and the right answers of the batch in hand to those of the epoch; lr is
+        for the history.
 
         Raises: Diverged unless the loss is finite. So it belongs before the update.
         """
