@@ -242,7 +242,7 @@ def test_the_data_of_others_is_not_taken_for_mnist_but_named(tmp_path, no_networ
 def test_packed_or_not_is_read_from_the_content(tmp_path):
     for name, content in (("a.gz", b"plain"), ("b", gzip.compress(b"plain"))):
         (tmp_path / name).write_bytes(content)
-        assert data_files.read_bytes(tmp_path / name) == b"plain"
+        assert data_files.read_bytes(tmp_path / name, limit=5) == b"plain"
     with pytest.raises(data.DataError, match="b is larger than 4 bytes when unpacked"):
         data_files.read_bytes(tmp_path / "b", limit=4)
 
@@ -420,6 +420,7 @@ def hostile_pickles(marker):
     twice = b"".join(b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86\x94" for n in range(1, 60))
     twice = b"\x80\x04}\x94N\x85\x94" + twice  # tuples of 2**60 in all: for ever to hash
     yield twice + b"Ns."
+    yield from nested_pickles()
     yield b"\x80\x05\x97\x98."  # NEXT_BUFFER, READONLY_BUFFER: from outside of the pickle
     for function in (b"_frombuffer", b"_reconstruct", b"array", b"__builtins__"):
         yield b"cnumpy._core.numeric\n" + function + b"\n(N(U\x01xtt."
@@ -427,10 +428,29 @@ def hostile_pickles(marker):
     yield b"cnumpy\nndarray\n}b."  # BUILD on a class of ours
 
 
+def nested_pickles():
+    """Pickles of a few bytes with a list of twice a list of twice a list ..., 2**60 in all, where
+    something may print, compare or hash it."""
+    nested = b"]q\0" + b"".join(
+        b"(h" + bytes([n]) + b"h" + bytes([n]) + b"lq" + bytes([n + 1]) for n in range(60)
+    )
+    tuples = nested.replace(b"]q\0", b")q\0").replace(b"lq", b"tq")
+    for value in (nested, tuples):
+        shape = b"cnumpy\ndtype\n(U\x02u1tRI00\nU\0tb"
+        array = b"cnumpy.core.multiarray\n_reconstruct\n)R(I1\n" + value + shape
+        yield b"\x80\x02}U\4data" + array + b"sU\6labels]s."
+        yield b"\x80\x02}U\4data" + value + b"sU\6labels" + value + b"s."
+        yield b"\x80\x02}" + value + b"Ns."
+        yield b"\x80\x02" + value + b"."
+        yield b"\x80\x02" + value + b"h\0\x93."
+        yield b"\x80\x02" + value + b")R."
+        yield b"\x80\x02c_codecs\nencode\n" + value + b"R}b."
+
+
 def test_hostile_pickles_are_refused_and_nothing_runs(tmp_path):
     marker = tmp_path / "marker"
     pickles = list(hostile_pickles(marker))
-    assert len(pickles) >= 58
+    assert len(pickles) >= 72
     for content in pickles:
         with pytest.raises(data.DataError, match="no CIFAR-10 batch") as error:
             cifar10_batches.parse_cifar10_batch(content, "batch")
@@ -462,6 +482,28 @@ def test_text_is_not_encoded_over_and_over():
     with pytest.raises(data.DataError, match="no CIFAR-10 batch"):
         cifar10_batches.parse_cifar10_batch(content, "batch")
     assert tracemalloc.get_traced_memory()[1] < 5 * len(content)
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("key", [b"I%d\n", b"c_codecs\nencode\n(h\0U\1atR", b"h\0"])
+def test_keys_are_neither_hashed_nor_copied(key):
+    """Numbers that hash alike take quadratic time in a dict, and texts take memory if encoded."""
+    text = b"X" + struct.pack("<I", 10_000_000) + b"a" * 10_000_000 + b"q\0"
+    keys = b"N".join(key % ((n + 1) * (2**61 - 1)) if b"%" in key else key for n in range(20_000))
+    content = b"\x80\x02}(" + text + b"N" + keys + b"Nu."
+    with pytest.raises(data.DataError, match="expected a dict with data and labels"):
+        cifar10_batches.parse_cifar10_batch(content, "batch")
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"(", b"}\x94"])
+def test_many_values_take_no_more_memory_than_the_images(opcode):
+    import tracemalloc
+
+    content = b"\x80\x04" + opcode * 5_000_000 + b"."
+    tracemalloc.start()
+    with pytest.raises(data.DataError, match="it has more than 200,000 opcodes"):
+        cifar10_batches.parse_cifar10_batch(content, "batch")
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000
     tracemalloc.stop()
 
 
@@ -591,13 +633,18 @@ def tar_member(name, size=0, kind=tarfile.REGTYPE, link=""):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read"),
+        (b"", "lacks some or all of data_batch_1, "),
         (b"<html>", "cannot be read"),
+        (b"\x1f\x8b<html>", "cannot be read"),
+        (gzip.compress(tar_member("notes.txt"))[:-4], "cannot be read"),
         (tar_member("notes.txt"), "lacks some or all of data_batch_1, "),
-        (tar_member("notes.txt") * 100_000, "lacks some or all of data_batch_1, "),
-        (tar_member("x", 2**40, tarfile.XHDTYPE), "cannot be read"),
-        (tar_member("x", 2**33, tarfile.GNUTYPE_LONGNAME), "cannot be read"),
-        (b"".join(tar_member(n, 2**33) for n in CIFAR10_FILES), "cannot be read"),
+        (tar_member("notes.txt") * 100_000, "more than 10,000 files are in it"),
+        (tar_member("x", 2**40, tarfile.XHDTYPE), "more than 400,000,000 bytes are in it"),
+        (tar_member("x", 2**33, tarfile.GNUTYPE_LONGNAME), "more than 400,000,000 bytes"),
+        (tar_member("x", 300_000_000) * 2, "lacks some or all"),  # it ends before
+        (tar_member("x", -1), "more than"),
+        (b"".join(tar_member(n, 2**33) for n in CIFAR10_FILES), "more than 400,000,000 bytes"),
+        (tar_member("data_batch_1", 200_000_000), "data_batch_1 is no file of a batch's size"),
         (
             b"".join(tar_member(n, 0, tarfile.SYMTYPE, "/etc/passwd") for n in CIFAR10_FILES),
             "data_batch_1 is no file of a batch's size",
@@ -610,6 +657,38 @@ def test_a_damaged_or_hostile_archive_is_refused_in_one_line(tmp_path, content, 
         data.load_cifar10(tmp_path, "auto")
     assert "\n" not in str(error.value)
     assert str(tmp_path / CIFAR10_ARCHIVE) in str(error.value)
+
+
+def pax_member(name, content, **headers):
+    """A tar member with a pax header before it."""
+    member = tarfile.TarInfo(name)
+    member.size, member.pax_headers = len(content), headers
+    return member.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def test_an_archive_of_members_with_pax_headers_and_long_names(tmp_path):
+    """What tarfile makes of these headers may be a ValueError, and may take seconds."""
+    headers = {"GNU.sparse.map": "x,y", "GNU.sparse.size": "z", "comment": "1" * 100_000}
+    content = b"".join(pax_member(name, name.encode(), **headers) for name in CIFAR10_FILES)
+    (tmp_path / CIFAR10_ARCHIVE).write_bytes(tar_member("x" * 5_000) + content)
+    files = cifar10_files.find_cifar10(tmp_path)
+    assert {n: content for n, (_, content) in files.items()} == {
+        name: name.encode() for name in CIFAR10_FILES
+    }
+
+
+def test_a_small_archive_takes_little_memory(tmp_path):
+    """60 kB of gzip, which unpack to a file name of 60 MB."""
+    import tracemalloc
+
+    content = tar_member("x", 60_000_000, tarfile.GNUTYPE_LONGNAME) + b"x" * 60_000_000
+    (tmp_path / CIFAR10_ARCHIVE).write_bytes(gzip.compress(content, 1))
+    del content
+    tracemalloc.start()
+    with pytest.raises(data.DataError, match="lacks some or all of"):
+        data.load_cifar10(tmp_path, "auto")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
 
 
 def test_what_is_not_all_of_cifar10_is_named(tmp_path, no_network):
