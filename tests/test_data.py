@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zlib
 from pathlib import Path
 
 from support import (
@@ -307,7 +308,7 @@ def test_a_folder_of_any_name_also_behind_a_link(tmp_path, no_network, few_drawn
     for _ in range(2):  # the second time from its cache
         digits = data.load_mnist(tmp_path / "link", "auto", train_size=10)
     assert digits.provenance == "generated"
-    assert len(list(folder.glob("generated/*.npz"))) == 1
+    assert len(list(folder.glob("generated/*.bin"))) == 1
     with pytest.raises(data.DataError):
         data.load_mnist(folder, "mnist")
 
@@ -797,6 +798,24 @@ def test_download_goes_on_to_the_next_mirror(server, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
 
 
+def test_nothing_is_left_of_a_download_that_was_stopped(server, tmp_path, monkeypatch):
+    import pooch
+
+    def stop(downloader, url, path, _):
+        Path(path).write_bytes(GOOD[0][:3])
+        raise KeyboardInterrupt
+
+    address, answers = server
+    answers["/good/file"] = (200, GOOD[0])
+    (tmp_path / ".part-1-file").write_bytes(GOOD[0][:5])  # that of an earlier one, which was killed
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pooch.HTTPDownloader, "__call__", stop)
+        downloads.download({"file": GOOD[1]}, [f"{address}good/"], tmp_path)
+    assert not list(tmp_path.iterdir())
+    downloads.download({"file": GOOD[1]}, [f"{address}good/"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_download_names_every_mirror_and_its_reason(server, tmp_path):
     address, answers = server
     answers["/html/file"] = (200, b"<html>")
@@ -928,11 +947,73 @@ def test_generated_digits_are_the_same_for_the_same_seed(tmp_path, glyphs_once):
     assert not np.array_equal(first[0], other[0])
 
 
-def test_a_damaged_cache_is_drawn_anew(tmp_path, glyphs_once):
+CACHE_DAMAGE = {
+    "cut off": lambda content: content[:1000],
+    "longer": lambda content: content + b"x",
+    "empty": lambda content: b"",
+    "a bit of the images": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    "a bit of the labels": lambda content: content[:-5] + b"\0" + content[-4:],
+    "a bit of the checksum": lambda content: content[:-1] + bytes([content[-1] ^ 128]),
+    "a label of 200, with its checksum": lambda content: with_checksum(content[:-5] + b"\xc8"),
+    "a zip bomb": lambda content: gzip.compress(bytes(10_000_000)),
+    "another format": lambda content: b"\x93NUMPY\1\0" + content[8:],
+}
+
+
+def with_checksum(content):
+    return content + zlib.crc32(content).to_bytes(4)
+
+
+@pytest.mark.parametrize("damage", CACHE_DAMAGE.values(), ids=CACHE_DAMAGE)
+def test_a_damaged_cache_is_said_and_drawn_anew(tmp_path, glyphs_once, capsys, damage):
     first = standins.generated_digits(tmp_path, 30, 10)
     (path,) = (tmp_path / "generated").iterdir()
-    path.write_bytes(path.read_bytes()[:1000])
-    assert np.array_equal(standins.generated_digits(tmp_path, 30, 10)[0], first[0])
+    good = path.read_bytes()
+    assert good[-5]  # the last label
+    path.write_bytes(damage(good))
+    capsys.readouterr()
+    again = standins.generated_digits(tmp_path, 30, 10)
+    assert all(np.array_equal(a, b) for a, b in zip(again, first, strict=True))
+    assert capsys.readouterr().err == f"warning: {path} is damaged; it is drawn anew\n"
+    assert path.read_bytes() == good
+
+
+def test_every_flipped_bit_of_a_cache_is_noticed(tmp_path, rng, glyphs_once, capsys):
+    standins.generated_digits(tmp_path, 30, 10)
+    (path,) = (tmp_path / "generated").iterdir()
+    good = path.read_bytes()
+    assert standins._kept(path, (28, 28), 40) is not None
+    for _ in range(300):
+        content = bytearray(good)
+        content[rng.integers(len(good))] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        assert standins._kept(path, (28, 28), 40) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_a_pipe_or_a_folder_in_place_of_the_cache_is_done_without(tmp_path, glyphs_once, capsys):
+    first = standins.generated_digits(tmp_path, 30, 10)
+    (path,) = (tmp_path / "generated").iterdir()
+    for make in (Path.mkdir, os.mkfifo):
+        path.unlink() if path.is_file() else path.rmdir()
+        make(path)
+        assert np.array_equal(standins.generated_digits(tmp_path, 30, 10)[0], first[0])
+        assert "is damaged" in capsys.readouterr().err
+
+
+def test_nothing_is_left_of_a_cache_that_was_stopped_while_it_was_written(
+    tmp_path, monkeypatch, glyphs_once
+):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    (tmp_path / "generated").mkdir()
+    killed = tmp_path / "generated" / f".part-1-digits_v{standins.STAND_IN_VERSION}_0_40.bin"
+    killed.touch()
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        standins.generated_digits(tmp_path, 30, 10)
+    assert not list((tmp_path / "generated").iterdir())
 
 
 def test_generated_digits_need_no_cache(tmp_path, capsys, glyphs_once):
