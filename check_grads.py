@@ -206,9 +206,8 @@ def check_network(layers, rng):
     return results, count, analytic_seconds, numeric_seconds
 
 
-def main(argv=None):
+def check_all(config):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
-    config = parse(Config, argv, __doc__)
     folder, layers = Path(config.save_dir) / "check_grads", load_layers(config.layers)
     rng = np.random.default_rng(0)
     results = []
@@ -229,15 +228,14 @@ def main(argv=None):
     print(tables.text_table(columns, rows))
     print(f"{len(results) - len(failures)} of {len(results)} below {TOLERANCE:g}")
     rows = [{**result._asdict(), "passed": result not in failures} for result in results]
-    with one_line_errors():
-        folder.mkdir(parents=True, exist_ok=True)
-        tables.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
-        cost = {
-            "num_params": count,
-            "analytic_seconds": analytic_seconds,
-            "numeric_seconds": numeric_seconds,
-        }
-        files.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
+    cost = {
+        "num_params": count,
+        "analytic_seconds": analytic_seconds,
+        "numeric_seconds": numeric_seconds,
+    }
+    files.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
 
     ratio = numeric_seconds / analytic_seconds
     lab_ratio = ratio / count * LAB_PARAMETERS
@@ -251,6 +249,12 @@ def main(argv=None):
         f"gradients {LAB_STEPS * 0.01:.0f} s, would take {years:.1f} years."
     )
     return 1 if failures else 0
+
+
+def main(argv=None):
+    config = parse(Config, argv, __doc__)
+    with one_line_errors(resumes=False):
+        return check_all(config)
 
 
 if __name__ == "__main__":
