@@ -432,20 +432,19 @@ def hostile_pickles(marker):
 def nested_pickles():
     """Pickles of a few bytes with a list of twice a list of twice a list ..., 2**60 in all, where
     something may print, compare or hash it."""
-    nested = b"]q\0" + b"".join(
-        b"(h" + bytes([n]) + b"h" + bytes([n]) + b"lq" + bytes([n + 1]) for n in range(60)
-    )
-    tuples = nested.replace(b"]q\0", b")q\0").replace(b"lq", b"tq")
-    for value in (nested, tuples):
-        shape = b"cnumpy\ndtype\n(U\x02u1tRI00\nU\0tb"
-        array = b"cnumpy.core.multiarray\n_reconstruct\n)R(I1\n" + value + shape
-        yield b"\x80\x02}U\4data" + array + b"sU\6labels]s."
-        yield b"\x80\x02}U\4data" + value + b"sU\6labels" + value + b"s."
-        yield b"\x80\x02}" + value + b"Ns."
-        yield b"\x80\x02" + value + b"."
-        yield b"\x80\x02" + value + b"h\0\x93."
-        yield b"\x80\x02" + value + b")R."
-        yield b"\x80\x02c_codecs\nencode\n" + value + b"R}b."
+    for kind in (b"l", b"t"):  # lists, tuples
+        values = b"(N" + kind + b"q\0"
+        values += b"".join(b"(h%ch%c%cq%c" % (n, n, kind[0], n + 1) for n in range(60))
+        nested = b"\x80\2}U\4junk(" + values + b"ls"  # and h< is the last of them
+        array = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+        array += b"(I1\nh<cnumpy\ndtype\n(U\2u1tRI00\nU\0tb"
+        yield nested + b"U\4data" + array + b"sU\6labels]s."
+        yield nested + b"U\4datah<sU\6labelsh<s."
+        yield nested + b"h<Ns."
+        yield nested + b"h<h<\x93."
+        yield nested + b"h<)R."
+        yield nested + b"c_codecs\nencode\nh<Rh<b."
+        yield nested + b"h<."
 
 
 def test_hostile_pickles_are_refused_and_nothing_runs(tmp_path):
