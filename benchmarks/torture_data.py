@@ -68,7 +68,7 @@ def report(title, size, said, seconds, memory):
     assert said != "READ", title
     assert "\n" not in said, said
     assert memory < MOST_MEMORY + 5 * size, f"{title}: {memory / 1e6:.0f} MB"
-    print(f"{title:32} {size:12,} bytes {seconds:6.2f} s {memory / 1e6:7.1f} MB  {said[:70]}")
+    print(f"{title:32} {size:12,} bytes {seconds:6.2f} s {memory / 1e6:7.1f} MB  {said[-60:]}")
 
 
 def hostile_batches():
@@ -228,9 +228,10 @@ def ends(command, seconds=None, **kwargs):
 
 
 def limits(options, rng):
+    memory = [int(mb * 1e6) for mb in (100, 150, 200, 300, 500, 700, 1000, 1500)]
     for name, kind, values in (
-        ("ulimit -n", resource.RLIMIT_NOFILE, (5, 6, 7, 8, 10, 12, 16, 32)),
-        ("ulimit -v", resource.RLIMIT_AS, [int(mb * 1e6) for mb in (150, 300, 500, 700, 1000)]),
+        ("ulimit -n", resource.RLIMIT_NOFILE, (5, 6, 8, 12, 16, 32, 64, 128)),
+        ("ulimit -v", resource.RLIMIT_AS, memory),
     ):
         for value in values:
             with tempfile.TemporaryDirectory() as folder:

@@ -50,7 +50,7 @@ def one_line_errors(*kinds, resumes=True):
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        message = " ".join(f"not enough memory: {error}".split())
+        message = " ".join(f"not enough memory: {error}".split()).removesuffix(":")
         sys.exit(f"{script}: error: {message}" + "; a smaller --batch-size needs less" * resumes)
     except (RunError, OSError, *kinds) as error:
         is_of_output = surroundings.discard_output() and not getattr(error, "filename", None)

@@ -12,6 +12,7 @@ Written so that old versions of Python can read it, and say that they are too ol
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -138,9 +139,9 @@ def explanation(error, trace):
 
 def lacks_memory(error):
     """Whether an error, or one that it was made of, says so: PyTorch has kinds of its own."""
-    said = "allocate memory", "not enough memory", "out of memory", "bad_alloc", "map segment"
+    said = "(allocate|not enough|out of) memory|bad_alloc|map segment|start new thread"
     while error is not None:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in said):
+        if isinstance(error, MemoryError) or re.search(said, str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

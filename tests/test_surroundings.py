@@ -290,6 +290,7 @@ def test_a_full_disk_behind_standard_output(unbuffered, tmp_path):
     [
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"), True),
+        (RuntimeError("can't start new thread"), True),
         (MemoryError(), True),
         (RuntimeError("another"), False),
     ],
@@ -298,8 +299,9 @@ def test_too_little_memory_is_said_in_one_line(error, is_of_memory):
     with pytest.raises(SystemExit if is_of_memory else RuntimeError) as stop, one_line_errors():
         raise error
     if is_of_memory:
-        assert "not enough memory" in stop.value.code
-        assert "a smaller --batch-size needs less" in stop.value.code
+        said = f": {error}" if str(error) else ""
+        line = f"error: not enough memory{said}; a smaller --batch-size needs less"
+        assert stop.value.code.endswith(line)
         with pytest.raises(SystemExit) as stop, one_line_errors(resumes=False):
             raise error
         assert "--batch-size" not in stop.value.code
