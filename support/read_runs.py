@@ -15,7 +15,9 @@ from support.run import HISTORY_COLUMNS
 
 STATES = ("running", "interrupted", "diverged", "finished")  # that results.json may hold
 MAX_NUMBER = 1e15  # what is larger is damage
-MAX_BYTES = 20_000_000  # of a table, with which 100,000 epochs come to 10 million, or a JSON file
+MAX_BYTES = 1_000_000  # of a file that the page shows whole
+MAX_ROWS = 1_000  # of a table that it shows whole
+MAX_HISTORY_BYTES = 20_000_000  # 100,000 epochs take 10 million
 MAX_ARRAY_BYTES = 200_000_000
 COMPARED = ("epochs", "batch_size", "lr_scale", "provenance", "num_train", "seed")
 
@@ -77,7 +79,14 @@ class Record:
 
     def rows(self, name, required=()):
         """The rows of a .csv file, which must have these columns, as dicts of texts."""
-        return self.read(name, lambda path: tables.read_table(path, required), [])
+
+        def read(path):
+            rows = tables.read_table(path, required)
+            if len(rows) > MAX_ROWS:
+                raise ValueError(f"it has {len(rows):,} rows, expected at most {MAX_ROWS:,}")
+            return rows
+
+        return self.read(name, read, [])
 
     def numbers(self, name, columns):
         """These columns of a .csv file as lists of numbers."""
@@ -89,7 +98,7 @@ class Record:
                 raise ValueError("a number in it is out of all bounds")
             return numbers
 
-        return self.read(name, read, {})
+        return self.read(name, read, {}, MAX_HISTORY_BYTES)
 
     def arrays(self, name):
         """The arrays of an .npz file by name."""

@@ -61,6 +61,13 @@ def test_a_file_that_is_far_too_large_is_not_read(folder):
     assert all("300,000,000 bytes, expected at most" in problem for problem in run.problems)
 
 
+def test_a_table_of_far_too_many_rows_is_not_shown(folder):
+    tables.write_table(folder / "worst_20.csv", ["true"], [{"true": "cat"}] * 1_001)
+    run = Record(folder)
+    assert run.rows("worst_20.csv") == []
+    assert "1,001 rows, expected at most 1,000" in run.problems[-1]
+
+
 def test_names_are_sorted_with_their_numbers_as_numbers(tmp_path, monkeypatch):
     for epoch in (100, 99, 9, 10, 0):
         (tmp_path / f"epoch_{epoch:02d}_step_000001.png").touch()
