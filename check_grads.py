@@ -206,8 +206,10 @@ def check_network(layers, rng):
     return results, count, analytic_seconds, numeric_seconds
 
 
-def check_all(config):
+@one_line_errors(resumes=False)
+def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
+    config = parse(Config, argv, __doc__)
     folder, layers = Path(config.save_dir) / "check_grads", load_layers(config.layers)
     rng = np.random.default_rng(0)
     results = []
@@ -249,12 +251,6 @@ def check_all(config):
         f"gradients {LAB_STEPS * 0.01:.0f} s, would take {years:.1f} years."
     )
     return 1 if failures else 0
-
-
-def main(argv=None):
-    config = parse(Config, argv, __doc__)
-    with one_line_errors(resumes=False):
-        return check_all(config)
 
 
 if __name__ == "__main__":
