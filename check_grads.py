@@ -206,6 +206,7 @@ def check_network(layers, rng):
     return results, count, analytic_seconds, numeric_seconds
 
 
+@one_line_errors(resumes=False)
 def main(argv=None):
     """Print the table and the cost of the numeric gradient; returns the exit status."""
     config = parse(Config, argv, __doc__)
@@ -229,15 +230,14 @@ def main(argv=None):
     print(tables.text_table(columns, rows))
     print(f"{len(results) - len(failures)} of {len(results)} below {TOLERANCE:g}")
     rows = [{**result._asdict(), "passed": result not in failures} for result in results]
-    with one_line_errors():
-        folder.mkdir(parents=True, exist_ok=True)
-        tables.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
-        cost = {
-            "num_params": count,
-            "analytic_seconds": analytic_seconds,
-            "numeric_seconds": numeric_seconds,
-        }
-        files.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
+    cost = {
+        "num_params": count,
+        "analytic_seconds": analytic_seconds,
+        "numeric_seconds": numeric_seconds,
+    }
+    files.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
 
     ratio = numeric_seconds / analytic_seconds
     lab_ratio = ratio / count * LAB_PARAMETERS

@@ -48,8 +48,9 @@ def run(config):
 
 def main(argv=None):
     config = parse(Config, argv, __doc__)
-    with one_line_errors():
-        sys.exit(run(config))
+    with one_line_errors(resumes=False):
+        status = run(config)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

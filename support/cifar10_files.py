@@ -1,14 +1,20 @@
 """CIFAR-10's batches: in a folder or an archive, the Python or the binary version."""
 
-import io
 import re
 import tarfile
-from itertools import islice
 from pathlib import PurePosixPath
 
 from support import downloads
 from support.cifar10_batches import CIFAR10_BATCH_SHAPE
-from support.data_files import DataError, NotFoundError, found_within, named, plain_name, read_bytes
+from support.data_files import (
+    DataError,
+    NotFoundError,
+    found_within,
+    named,
+    opened,
+    plain_name,
+    read_bytes,
+)
 
 import numpy as np
 
@@ -30,7 +36,8 @@ CIFAR10_FILES = {
 }
 CIFAR10_BINARY_FILES = [f"{name}.bin" for name in CIFAR10_FILES]
 BATCH_LIMIT = 100_000_000  # bytes; pickled as text, a batch takes up to twice its 31 million
-ARCHIVE_LIMIT = 8 * BATCH_LIMIT
+ARCHIVE_LIMIT = 4 * BATCH_LIMIT
+HEADERS_LIMIT = 10_000
 
 
 def find_cifar10(data_dir):
@@ -62,23 +69,51 @@ def _read_archive(path):
 
     All is read in memory: nothing is written where a name says.
     """
-    tar_file = io.BytesIO(read_bytes(path, ARCHIVE_LIMIT))
-    try:
-        with tarfile.open(fileobj=tar_file, mode="r:") as tar:
-            members = {PurePosixPath(member.name).name: member for member in islice(tar, 1_000)}
-            for names in (CIFAR10_FILES, CIFAR10_BINARY_FILES):
-                if all(name in members for name in names):
-                    break
-            else:
-                raise DataError(f"{path} lacks some or all of {', '.join(CIFAR10_FILES)}")
-            for name in names:
-                if not members[name].isfile() or members[name].size > BATCH_LIMIT:
-                    raise DataError(f"{path}: {members[name].name} is no file of a batch's size")
-            return {n: (f"{path}: {n}", tar.extractfile(members[n]).read()) for n in names}
-    except DataError:
-        raise
-    except Exception as error:  # a damaged archive may raise nearly anything
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    with opened(path) as file:
+        try:
+            contents = _batches_in(file)
+            _skip(file, ARCHIVE_LIMIT)  # to its end, where gzip has a checksum
+        except (ValueError, tarfile.HeaderError) as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+    for names in (CIFAR10_FILES, CIFAR10_BINARY_FILES):
+        if all(name in contents for name in names):
+            return {name: (f"{path}: {name}", contents[name]) for name in names}
+    raise DataError(f"{path} lacks some or all of {', '.join(CIFAR10_FILES)}")
+
+
+def _batches_in(file):
+    """{name: content} of the files in a tar file that have a batch's name.
+
+    Every header is read by itself. What only adds to the next one is passed over: a long name, of
+    up to 8 GB, or attributes, which take tarfile more than linear time. Raises: ValueError.
+    """
+    contents, size_left = {}, ARCHIVE_LIMIT
+    for _ in range(HEADERS_LIMIT):
+        block = file.read(tarfile.BLOCKSIZE)
+        if not block.strip(b"\0"):
+            return contents
+        member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        if member.isdir() or member.islnk() or member.issym() or member.isdev():
+            member.size = 0  # whatever it says, nothing follows
+        padding = -member.size % tarfile.BLOCKSIZE
+        size_left -= member.size + padding
+        if member.size < 0 or size_left < 0:
+            raise ValueError(f"more than {ARCHIVE_LIMIT:,} bytes are in it")
+        name = PurePosixPath(member.name).name
+        if name not in (*CIFAR10_FILES, *CIFAR10_BINARY_FILES):
+            _skip(file, member.size + padding)
+        elif not member.isreg() or member.size > BATCH_LIMIT:
+            raise ValueError(f"{name} is no file of a batch's size")
+        else:
+            contents[name] = file.read(member.size)
+            _skip(file, padding)
+    raise ValueError(f"more than {HEADERS_LIMIT:,} files are in it")
+
+
+def _skip(file, size):
+    """Read so many bytes, or all if there are less."""
+    while size > 0 and (piece := file.read(min(size, 1_000_000))):
+        size -= len(piece)
 
 
 def parse_binary_batch(content, path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from support.cifar10_batches import parse_cifar10_batch
 from support.cifar10_files import CIFAR10_FILES, find_cifar10, parse_binary_batch
 from support.data_files import DataError, NotFoundError, read_bytes, warn
-from support.mnist_files import MNIST_FILES, find_mnist, parse_idx
+from support.mnist_files import MNIST_FILE_LIMIT, MNIST_FILES, find_mnist, parse_idx
 from support.standins import SHAPES, generated_digits, generated_shapes
 
 import numpy as np
@@ -105,7 +105,7 @@ def load_mnist(data_dir, dataset="auto", train_size=None):
             raise DataError(str(error)) from error
         warn(f"{error}; training on generated digits instead")
         return _mnist_dataset(generated_digits(data_dir), "generated", train_size)
-    contents = {name: read_bytes(path) for name, path in paths.items()}
+    contents = {name: read_bytes(path, MNIST_FILE_LIMIT) for name, path in paths.items()}
     arrays = {name: parse_idx(content, paths[name]) for name, content in contents.items()}
     for name, array in arrays.items():
         expected = (MNIST_FILES[name][2], *((28, 28) if "images" in name else ()))

@@ -7,6 +7,7 @@ import gzip
 import re
 import sys
 import zlib
+from contextlib import contextmanager, suppress
 
 
 class DataError(ValueError):
@@ -50,20 +51,40 @@ def named(paths, pattern):
     return f"; what lies there is not enough: {', '.join(alike[:6])}" if alike else ""
 
 
-def read_bytes(path, limit=200_000_000):
-    """The content of a file, unpacked if it is gzip's, of at most `limit` bytes."""
+@contextmanager
+def opened(path):
+    """The file at path to read from, unpacked if it is gzip's.
+
+    Raises: DataError if it cannot be opened, or for what the body finds wrong when it reads.
+    """
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise DataError(f"{path} is not a file")
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"  # names do not tell: browsers unpack, too
             file.seek(0)
-            content = (gzip.GzipFile(fileobj=file) if packed else file).read(limit + 1)
+            yield gzip.GzipFile(fileobj=file) if packed else file
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def read_bytes(path, limit):
+    """The content of a file, unpacked if it is gzip's, of at most `limit` bytes."""
+    with opened(path) as file:
+        content = file.read(limit + 1)
     if len(content) > limit:
         raise DataError(f"{path} is larger than {limit:,} bytes when unpacked")
     return content
+
+
+def remove_parts(path):
+    """Remove what killed processes left of a file that they wrote as files.whole does.
+
+    Who is writing it at this moment fails then, and does without.
+    """
+    for part in path.parent.glob(f".part-*{path.name}"):
+        with suppress(OSError):
+            part.unlink()
 
 
 def warn(message):

@@ -7,7 +7,8 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from support.data_files import NotFoundError
+from support import files
+from support.data_files import NotFoundError, remove_parts
 
 REACH_SECONDS = 8  # how long a mirror may take to answer at all
 STALL_SECONDS = 10  # how long a download may stand still
@@ -58,7 +59,7 @@ def _download_from(pooch, files, mirrors, folder):
         for mirror in answering:
             print(f"downloading {mirror}{name}")
             try:
-                pooch.retrieve(mirror + name, f"md5:{md5}", name, folder, downloader=downloader)
+                _fetch(pooch, downloader, mirror + name, folder / name, md5)
                 break
             except (OSError, ValueError) as error:  # those of requests are OSErrors
                 reasons[mirror] = " ".join(str(error).split())
@@ -68,6 +69,19 @@ def _download_from(pooch, files, mirrors, folder):
                 f"{folder / name} is missing and could not be downloaded ({tried}); "
                 "a copy may be put there by hand"
             )
+
+
+def _fetch(pooch, downloader, url, path, md5):
+    """Let path be the content of url, or nothing: who kills this process finds no half of it there.
+
+    Raises: OSError; ValueError if it is not what it should be.
+    """
+    remove_parts(path)
+    with files.whole(path) as temporary:
+        downloader(url, str(temporary), None)
+        got = pooch.file_hash(temporary, "md5")
+        if got != md5:
+            raise ValueError(f"expected a file with the MD5 hash {md5}, got {got}")
 
 
 def _answering(mirrors, name):

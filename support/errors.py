@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from support import surroundings
+from support.start import lacks_memory
 
 
 class RunError(ValueError):
@@ -25,14 +26,16 @@ class Interrupted(Exception):  # noqa: N818 -- an event, not an error
 
 
 @contextmanager
-def one_line_errors(*kinds):
+def one_line_errors(*kinds, resumes=True):
     """Turn the errors a user can mend, RunError, OSError and `kinds`, into one line and status 1.
 
-    After a signal the status is 128 + its number, as in a shell.
+    After a signal the status is 128 + its number, as in a shell. resumes: whether the script has
+    the options of a training, --resume and --batch-size, to advise.
     """
     script = Path(sys.argv[0]).name
     try:
         yield
+        sys.stdout.flush()  # or Python does so at its end, and says what fails in lines of its own
     except Interrupted as stop:
         _last_words(f"{script}: {stop}", 128 + stop.signum)
     except KeyboardInterrupt:
@@ -44,12 +47,15 @@ def one_line_errors(*kinds):
         sys.exit(
             f"{script}: error: {error}: still to be written; check_grads.py lists what is to do"
         )
-    except MemoryError as error:
-        message = " ".join(f"not enough memory: {error}".split())
-        sys.exit(f"{script}: error: {message}; a smaller --batch-size needs less")
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        message = " ".join(f"not enough memory: {error}".split()).removesuffix(":")
+        sys.exit(f"{script}: error: {message}" + "; a smaller --batch-size needs less" * resumes)
     except (RunError, OSError, *kinds) as error:
-        message = " ".join(str(error).split()) + surroundings.no_room(error)
-        sys.exit(f"{script}: error: {message}")
+        is_of_output = surroundings.discard_output() and not getattr(error, "filename", None)
+        message = "standard output: " * is_of_output + " ".join(str(error).split())
+        sys.exit(f"{script}: error: {message}{surroundings.no_room(error, resumes)}")
 
 
 def _last_words(message, status):

@@ -35,6 +35,7 @@ MNIST_FILES = {
         10_000,
     ),
 }
+MNIST_FILE_LIMIT = 50_000_000  # bytes; the largest has 47 million
 
 
 def find_mnist(data_dir):

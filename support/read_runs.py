@@ -5,6 +5,8 @@ A file that is missing is empty; one that is damaged is empty, too, and becomes 
 
 import contextlib
 import math
+import re
+import stat
 from pathlib import Path
 
 from support import files, tables
@@ -12,7 +14,11 @@ from support.locks import is_in_use
 from support.run import HISTORY_COLUMNS
 
 STATES = ("running", "interrupted", "diverged", "finished")  # that results.json may hold
-MAX_NUMBER = 1e15  # in a table; what is larger is damage
+MAX_NUMBER = 1e15  # what is larger is damage
+MAX_BYTES = 1_000_000  # of a file that the page shows whole
+MAX_ROWS = 1_000  # of a table that it shows whole
+MAX_HISTORY_BYTES = 20_000_000  # 100,000 epochs take 10 million
+MAX_ARRAY_BYTES = 200_000_000
 COMPARED = ("epochs", "batch_size", "lr_scale", "provenance", "num_train", "seed")
 
 
@@ -62,9 +68,8 @@ class Record:
 
     @property
     def milliseconds_a_step(self):
-        images = as_number(self.results.get("num_train"))
-        batch_size = as_number(self.config.get("batch_size"))
-        if not images or not batch_size or not self.num_epochs:
+        images, batch_size = self.results.get("num_train"), self.config.get("batch_size")
+        if not is_count(images) or not is_count(batch_size) or not self.num_epochs:
             return None
         return 1000 * self.seconds / (self.num_epochs * math.ceil(images / batch_size))
 
@@ -74,7 +79,14 @@ class Record:
 
     def rows(self, name, required=()):
         """The rows of a .csv file, which must have these columns, as dicts of texts."""
-        return self.read(name, lambda path: tables.read_table(path, required), [])
+
+        def read(path):
+            rows = tables.read_table(path, required)
+            if len(rows) > MAX_ROWS:
+                raise ValueError(f"it has {len(rows):,} rows, expected at most {MAX_ROWS:,}")
+            return rows
+
+        return self.read(name, read, [])
 
     def numbers(self, name, columns):
         """These columns of a .csv file as lists of numbers."""
@@ -86,16 +98,35 @@ class Record:
                 raise ValueError("a number in it is out of all bounds")
             return numbers
 
-        return self.read(name, read, {})
+        return self.read(name, read, {}, MAX_HISTORY_BYTES)
 
     def arrays(self, name):
         """The arrays of an .npz file by name."""
-        return self.read(name, files.read_arrays, {})
+        return self.read(name, files.read_arrays, {}, MAX_ARRAY_BYTES)
 
-    def read(self, name, read, default):
-        """read(path of a file in the folder); default if it is missing or damaged."""
+    def paths(self, pattern):
+        """What is in the folder under names of that pattern, numbers in them sorted as numbers:
+        epoch_100 after epoch_99. None if it has just been moved.
+        """
+
+        def key(path):
+            parts = re.split(r"([0-9]+)", path.name)
+            return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+        with contextlib.suppress(OSError):
+            return sorted(self.folder.glob(pattern), key=key)
+        return []
+
+    def read(self, name, read, default, max_bytes=MAX_BYTES):
+        """read(path of a file in the folder); default if it is missing, damaged or too large."""
+        path = self.folder / name
         try:
-            return read(self.folder / name)
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                raise ValueError("it is not a file")
+            if status.st_size > max_bytes:
+                raise ValueError(f"it has {status.st_size:,} bytes, expected at most {max_bytes:,}")
+            return read(path)
         except (FileNotFoundError, NotADirectoryError):
             return default
         except (*files.DAMAGE, OSError) as error:
@@ -108,13 +139,18 @@ class Record:
 
 
 def as_number(value):
-    """value, or the number that a text says, if it is finite; else None."""
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
+    """value, or the number that a text says, if it is no larger than MAX_NUMBER; else None."""
+    with contextlib.suppress(ValueError, TypeError):
         if isinstance(value, str):
             value = int(value) if value.isdecimal() else float(value)
-        if not isinstance(value, bool) and math.isfinite(value):
+        if not isinstance(value, bool) and abs(value) < MAX_NUMBER:  # this refuses a nan, too
             return value
     return None
+
+
+def is_count(value):
+    """Whether a value is how many there are of something, and at least one."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < MAX_NUMBER
 
 
 def differences(ours, theirs):

@@ -3,14 +3,13 @@
 The same seed gives the same images.
 """
 
-import os
-import zipfile
+import math
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-from support.data_files import warn
+from support import files
+from support.data_files import remove_parts, warn
 from support.drawing import own_settings
 
 import numpy as np
@@ -31,7 +30,8 @@ def generated_digits(data_dir, num_train=60_000, num_test=10_000, seed=0):
     written.
     Returns training images (num_train, 28, 28) of uint8, their labels, and the same for the test.
     """
-    images, labels = _generated(data_dir, "digits", draw_digits, num_train + num_test, seed)
+    num = num_train + num_test
+    images, labels = _generated(data_dir, "digits", draw_digits, (28, 28), num, seed)
     return images[:num_train], labels[:num_train], images[num_train:], labels[num_train:]
 
 
@@ -40,36 +40,58 @@ def generated_shapes(data_dir, num_train=50_000, num_test=10_000, seed=0):
 
     Returns training images (num_train, 3, 32, 32) of uint8, their labels, and those of the test.
     """
-    images, labels = _generated(data_dir, "shapes", draw_shapes, num_train + num_test, seed)
+    num = num_train + num_test
+    images, labels = _generated(data_dir, "shapes", draw_shapes, (3, 32, 32), num, seed)
     return images[:num_train], labels[:num_train], images[num_train:], labels[num_train:]
 
 
-def _generated(data_dir, kind, draw, num, seed):
-    """draw(num, seed), images and labels, or what was kept of that in data_dir/generated."""
-    path = Path(data_dir, "generated", f"{kind}_v{STAND_IN_VERSION}_{seed}_{num}.npz")
-    try:
-        # np.load leaves a damaged file open; this does not
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-        if len(images) != num or labels.shape != (num,) or images.dtype != np.uint8:
-            raise ValueError
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
-        print(f"drawing {num:,} {kind}")
-        images, labels = draw(num, seed)
-        _cache_arrays(path, images=images, labels=labels)
+def _generated(data_dir, kind, draw, shape, num, seed):
+    """draw(num, seed): images of a shape and labels; or what was kept of that."""
+    path = Path(data_dir, "generated", f"{kind}_v{STAND_IN_VERSION}_{seed}_{num}.bin")
+    kept = _kept(path, shape, num)
+    if kept is not None:
+        return kept
+    print(f"drawing {num:,} {kind}")
+    images, labels = draw(num, seed)
+    _keep(path, images, labels)
     return images, labels
 
 
-def _cache_arrays(path, **arrays):
-    """Save arrays for the next time, whole or not at all, and do without where that fails."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+def _kept(path, shape, num):
+    """The images and labels in a file; None if there is none, or with a warning if it is damaged.
+
+    Layout: the images, a byte for each label, and the CRC-32 of all that. Nothing in it says how
+    large anything is, so nothing has to be believed.
+    """
+    num_pixels = num * math.prod(shape)
+    size = num_pixels + num + 4
+    try:
+        if not path.exists():
+            return None
+        if path.is_file() and path.stat().st_size == size:  # a pipe would make us wait for ever
+            content = np.fromfile(path, np.uint8, size)
+            images, labels, checksum = np.split(content, [num_pixels, num_pixels + num])
+            if checksum.tobytes() == _checksum(images, labels) and labels.max() < 10:
+                return images.reshape(num, *shape), labels
+        warn(f"{path} is damaged; it is drawn anew")
+    except (OSError, ValueError) as error:
+        warn(f"{path} cannot be read: {error}; it is drawn anew")
+    return None
+
+
+def _checksum(images, labels):
+    return zlib.crc32(labels, zlib.crc32(images.ravel())).to_bytes(4)
+
+
+def _keep(path, images, labels):
+    """Save images and labels for the next time, and do without where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, **arrays)
-        temporary.replace(path)
+        remove_parts(path)
+        with files.whole(path) as temporary, temporary.open("wb") as file:
+            for part in (images, labels, _checksum(images, labels)):
+                file.write(part)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         warn(f"the generated images are not kept for the next run: {error}")
 
 

@@ -2,15 +2,17 @@
 
 A script imports `support` before everything else, and nothing more: from then on an import that
 fails because a package or the extension is missing, broken, or of another Python ends the script
-with one line and status 1. Every other error keeps its traceback, a wrong import in a student's
-own code as well. The line is also right for the extension that was compiled from other sources
-than those that lie beside it; their digest is part of the compiled file.
+with one line and status 1, and so does Ctrl-C, as a signal. Every other error keeps its traceback,
+a wrong import in a student's own code as well. The line is also right for the extension that was
+compiled from other sources than those that lie beside it; their digest is part of the compiled
+file.
 
 Written so that old versions of Python can read it, and say that they are too old.
 """
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -88,16 +90,27 @@ class _Extensions:
 
 
 def _say_in_one_line(kind, error, trace):
-    message = explanation(error, trace)
+    if _is_stopped(error) and not hasattr(sys, "ps1"):  # who types line by line sees where
+        message = "stopped"
+    else:
+        reason = explanation(error, trace)
+        message = reason and f"error: {reason}"
     if message is None:
         sys.__excepthook__(kind, error, trace)
     elif sys.stderr is not None:
-        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+
+
+def _is_stopped(error):
+    """Whether this is Ctrl-C, or what an import that it ended made of it."""
+    while isinstance(error, ImportError) and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt)
 
 
 def explanation(error, trace):
     """The line for an error of an import, with its traceback; None if it is of another kind."""
-    if not isinstance(error, Exception):  # Ctrl-C while something is imported
+    if not isinstance(error, Exception):
         return None
     if isinstance(error, NotReadyError):
         return str(error)
@@ -115,11 +128,23 @@ def explanation(error, trace):
         if is_import and name not in sys.modules:
             package = name.partition(".")[0]
             if package in packages:
-                cause = f"the package {package} cannot be loaded: {_cause(error)}"
-                return f"{cause}; {_installation(package, '--force-reinstall ')}"
+                advice = _installation(package, "--force-reinstall ")
+                if lacks_memory(error):
+                    advice = "end other programs, or raise the limit (ulimit -v unlimited)"
+                return f"the package {package} cannot be loaded: {_cause(error)}; {advice}"
             if name in EXTENSIONS:
                 return f"the extension {name} cannot be loaded: {_cause(error)}; {_compile()}"
     return None
+
+
+def lacks_memory(error):
+    """Whether an error, or one that it was made of, says so: PyTorch has kinds of its own."""
+    said = "(allocate|not enough|out of) memory|bad_alloc|map segment|start new thread"
+    while error is not None:
+        if isinstance(error, MemoryError) or re.search(said, str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _cause(error):

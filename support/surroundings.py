@@ -24,13 +24,18 @@ def make_text_harmless():
 
 
 def discard_output():
-    """Send nowhere what is still to be printed, once the reader or the terminal is gone."""
+    """Send nowhere what is still to be printed where nobody takes it: the reader or the terminal is
+    gone, or the disk behind it is full. Returns whether there was such a stream.
+    """
+    failed = False
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
+            failed = True
             with suppress(OSError):  # a stream that is no file
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return failed
 
 
 def _nowhere():
@@ -53,29 +58,33 @@ def folder(text):
         ) from None
 
 
-def no_room(error):
+def no_room(error, resumes=True):
     """Why a file found no room and what helps, as an addition to the message of an OSError; empty
-    for errors of another kind.
+    for errors of another kind. resumes: whether the command has an option --resume.
     """
     if not isinstance(error, OSError):
         return ""
-    resume = "and the same command with --resume goes on"
+    resume = ", and the same command with --resume goes on" if resumes else ""
     if error.errno == errno.EFBIG:
         return (
             "; the disk is not full: a limit on the size of files was met; raise it (ulimit -f "
-            f"unlimited), {resume}"
+            f"unlimited){resume}"
         )
     if error.errno == getattr(errno, "EDQUOT", None):
-        return f"; your quota on this disk is used up: remove some files, {resume}"
+        return f"; your quota on this disk is used up: remove some files{resume}"
     if error.errno != errno.ENOSPC:
         return ""
-    if not error.filename:  # what is full is not known: standard output's disk, for example
-        return f"; make room, {resume}"
-    path = Path(error.filename).parent
-    if hasattr(os, "statvfs") and os.statvfs(path).f_files and not os.statvfs(path).f_favail:
-        return f"; {path} has room for no more files, however small: remove some, {resume}"
-    free = shutil.disk_usage(path).free
-    return f"; {free / 1e6:.1f} MB are free in {path}; make room, {resume}"
+    try:
+        path = Path(error.filename).parent
+        is_out_of_files = hasattr(os, "statvfs") and (
+            os.statvfs(path).f_files and not os.statvfs(path).f_favail
+        )
+        free = shutil.disk_usage(path).free
+    except (TypeError, OSError):  # what is full is not known: standard output's disk, for example
+        return f"; make room{resume}"
+    if is_out_of_files:
+        return f"; {path} has room for no more files, however small: remove some{resume}"
+    return f"; {free / 1e6:.1f} MB are free in {path}; make room{resume}"
 
 
 def busy_hint(threads):

@@ -245,6 +245,23 @@ def test_an_extension_that_fails_while_it_is_imported_is_named(monkeypatch):
     assert re.match(f"the extension im2col_cython cannot be loaded: numpy.dtype .*{COMPILE}", line)
 
 
+def test_ctrl_c_while_something_is_imported_is_one_line(capsys):
+    stopped = ImportError("numpy._core.multiarray failed to import")
+    stopped.__cause__ = KeyboardInterrupt()
+    for error in (KeyboardInterrupt(), stopped):
+        start._say_in_one_line(type(error), error, None)
+        assert re.fullmatch(r".*: stopped\n", capsys.readouterr().err)
+
+
+def test_a_package_that_finds_no_memory_need_not_be_installed_anew():
+    code = compile("raise ImportError('x.so: failed to map segment')", "numpy", "exec")
+    with pytest.raises(ImportError, match="segment") as caught:
+        exec(code, {"__name__": "numpy.not_yet_imported"})
+    line = start.explanation(caught.value, caught.tb)
+    assert "failed to map segment; end other programs" in line
+    assert "pip" not in line
+
+
 def test_every_extension_names_sources_that_are_there():
     paths = [path.relative_to(ROOT).with_suffix("") for path in ROOT.glob("**/*.pyx")]
     assert set(start.EXTENSIONS) == {".".join(p.parts) for p in paths if ".venv" not in p.parts}

@@ -99,5 +99,23 @@ def test_a_gradient_of_zeros_is_found_wrong_where_it_should_not_be():
     assert check_grads.compare("x", np.zeros(3), np.zeros(3)).error == 0
 
 
+def test_ctrl_c_and_a_full_disk_end_it_in_one_line(monkeypatch, capsys):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(check_grads, "numeric_gradient", stop)
+        check_grads.main([])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.endswith(": stopped\n")
+    monkeypatch.setattr(check_grads, "check_network", full)
+    with pytest.raises(SystemExit) as stopped:
+        check_grads.main([])
+    assert stopped.value.code.endswith("No space left on device; make room")
+
+
 def failures(capsys):
     return "\n".join(line for line in capsys.readouterr().out.splitlines() if "FAIL" in line)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zlib
 from pathlib import Path
 
 from support import (
@@ -242,7 +243,7 @@ def test_the_data_of_others_is_not_taken_for_mnist_but_named(tmp_path, no_networ
 def test_packed_or_not_is_read_from_the_content(tmp_path):
     for name, content in (("a.gz", b"plain"), ("b", gzip.compress(b"plain"))):
         (tmp_path / name).write_bytes(content)
-        assert data_files.read_bytes(tmp_path / name) == b"plain"
+        assert data_files.read_bytes(tmp_path / name, limit=5) == b"plain"
     with pytest.raises(data.DataError, match="b is larger than 4 bytes when unpacked"):
         data_files.read_bytes(tmp_path / "b", limit=4)
 
@@ -307,7 +308,7 @@ def test_a_folder_of_any_name_also_behind_a_link(tmp_path, no_network, few_drawn
     for _ in range(2):  # the second time from its cache
         digits = data.load_mnist(tmp_path / "link", "auto", train_size=10)
     assert digits.provenance == "generated"
-    assert len(list(folder.glob("generated/*.npz"))) == 1
+    assert len(list(folder.glob("generated/*.bin"))) == 1
     with pytest.raises(data.DataError):
         data.load_mnist(folder, "mnist")
 
@@ -420,6 +421,7 @@ def hostile_pickles(marker):
     twice = b"".join(b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86\x94" for n in range(1, 60))
     twice = b"\x80\x04}\x94N\x85\x94" + twice  # tuples of 2**60 in all: for ever to hash
     yield twice + b"Ns."
+    yield from nested_pickles()
     yield b"\x80\x05\x97\x98."  # NEXT_BUFFER, READONLY_BUFFER: from outside of the pickle
     for function in (b"_frombuffer", b"_reconstruct", b"array", b"__builtins__"):
         yield b"cnumpy._core.numeric\n" + function + b"\n(N(U\x01xtt."
@@ -427,10 +429,28 @@ def hostile_pickles(marker):
     yield b"cnumpy\nndarray\n}b."  # BUILD on a class of ours
 
 
+def nested_pickles():
+    """Pickles of a few bytes with a list of twice a list of twice a list ..., 2**60 in all, where
+    something may print, compare or hash it."""
+    for kind in (b"l", b"t"):  # lists, tuples
+        values = b"(N" + kind + b"q\0"
+        values += b"".join(b"(h%ch%c%cq%c" % (n, n, kind[0], n + 1) for n in range(60))
+        nested = b"\x80\2}U\4junk(" + values + b"ls"  # and h< is the last of them
+        array = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+        array += b"(I1\nh<cnumpy\ndtype\n(U\2u1tRI00\nU\0tb"
+        yield nested + b"U\4data" + array + b"sU\6labels]s."
+        yield nested + b"U\4datah<sU\6labelsh<s."
+        yield nested + b"h<Ns."
+        yield nested + b"h<h<\x93."
+        yield nested + b"h<)R."
+        yield nested + b"c_codecs\nencode\nh<Rh<b."
+        yield nested + b"h<."
+
+
 def test_hostile_pickles_are_refused_and_nothing_runs(tmp_path):
     marker = tmp_path / "marker"
     pickles = list(hostile_pickles(marker))
-    assert len(pickles) >= 58
+    assert len(pickles) >= 72
     for content in pickles:
         with pytest.raises(data.DataError, match="no CIFAR-10 batch") as error:
             cifar10_batches.parse_cifar10_batch(content, "batch")
@@ -462,6 +482,28 @@ def test_text_is_not_encoded_over_and_over():
     with pytest.raises(data.DataError, match="no CIFAR-10 batch"):
         cifar10_batches.parse_cifar10_batch(content, "batch")
     assert tracemalloc.get_traced_memory()[1] < 5 * len(content)
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("key", [b"I%d\n", b"c_codecs\nencode\n(h\0U\1atR", b"h\0"])
+def test_keys_are_neither_hashed_nor_copied(key):
+    """Numbers that hash alike take quadratic time in a dict, and texts take memory if encoded."""
+    text = b"X" + struct.pack("<I", 10_000_000) + b"a" * 10_000_000 + b"q\0"
+    keys = b"N".join(key % ((n + 1) * (2**61 - 1)) if b"%" in key else key for n in range(20_000))
+    content = b"\x80\x02}(" + text + b"N" + keys + b"Nu."
+    with pytest.raises(data.DataError, match="expected a dict with data and labels"):
+        cifar10_batches.parse_cifar10_batch(content, "batch")
+
+
+@pytest.mark.parametrize("opcode", [b"]", b"(", b"}\x94"])
+def test_many_values_take_no_more_memory_than_the_images(opcode):
+    import tracemalloc
+
+    content = b"\x80\x04" + opcode * 5_000_000 + b"."
+    tracemalloc.start()
+    with pytest.raises(data.DataError, match="it has more than 200,000 opcodes"):
+        cifar10_batches.parse_cifar10_batch(content, "batch")
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000
     tracemalloc.stop()
 
 
@@ -591,13 +633,18 @@ def tar_member(name, size=0, kind=tarfile.REGTYPE, link=""):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read"),
+        (b"", "lacks some or all of data_batch_1, "),
         (b"<html>", "cannot be read"),
+        (b"\x1f\x8b<html>", "cannot be read"),
+        (gzip.compress(tar_member("notes.txt"))[:-4], "cannot be read"),
         (tar_member("notes.txt"), "lacks some or all of data_batch_1, "),
-        (tar_member("notes.txt") * 100_000, "lacks some or all of data_batch_1, "),
-        (tar_member("x", 2**40, tarfile.XHDTYPE), "cannot be read"),
-        (tar_member("x", 2**33, tarfile.GNUTYPE_LONGNAME), "cannot be read"),
-        (b"".join(tar_member(n, 2**33) for n in CIFAR10_FILES), "cannot be read"),
+        (tar_member("notes.txt") * 100_000, "more than 10,000 files are in it"),
+        (tar_member("x", 2**40, tarfile.XHDTYPE), "more than 400,000,000 bytes are in it"),
+        (tar_member("x", 2**33, tarfile.GNUTYPE_LONGNAME), "more than 400,000,000 bytes"),
+        (tar_member("x", 300_000_000) * 2, "lacks some or all"),  # it ends before
+        (tar_member("x", -1), "more than"),
+        (b"".join(tar_member(n, 2**33) for n in CIFAR10_FILES), "more than 400,000,000 bytes"),
+        (tar_member("data_batch_1", 200_000_000), "data_batch_1 is no file of a batch's size"),
         (
             b"".join(tar_member(n, 0, tarfile.SYMTYPE, "/etc/passwd") for n in CIFAR10_FILES),
             "data_batch_1 is no file of a batch's size",
@@ -610,6 +657,38 @@ def test_a_damaged_or_hostile_archive_is_refused_in_one_line(tmp_path, content, 
         data.load_cifar10(tmp_path, "auto")
     assert "\n" not in str(error.value)
     assert str(tmp_path / CIFAR10_ARCHIVE) in str(error.value)
+
+
+def pax_member(name, content, **headers):
+    """A tar member with a pax header before it."""
+    member = tarfile.TarInfo(name)
+    member.size, member.pax_headers = len(content), headers
+    return member.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def test_an_archive_of_members_with_pax_headers_and_long_names(tmp_path):
+    """What tarfile makes of these headers may be a ValueError, and may take seconds."""
+    headers = {"GNU.sparse.map": "x,y", "GNU.sparse.size": "z", "comment": "1" * 100_000}
+    content = b"".join(pax_member(name, name.encode(), **headers) for name in CIFAR10_FILES)
+    (tmp_path / CIFAR10_ARCHIVE).write_bytes(tar_member("x" * 5_000) + content)
+    files = cifar10_files.find_cifar10(tmp_path)
+    assert {n: content for n, (_, content) in files.items()} == {
+        name: name.encode() for name in CIFAR10_FILES
+    }
+
+
+def test_a_small_archive_takes_little_memory(tmp_path):
+    """60 kB of gzip, which unpack to a file name of 60 MB."""
+    import tracemalloc
+
+    content = tar_member("x", 60_000_000, tarfile.GNUTYPE_LONGNAME) + b"x" * 60_000_000
+    (tmp_path / CIFAR10_ARCHIVE).write_bytes(gzip.compress(content, 1))
+    del content
+    tracemalloc.start()
+    with pytest.raises(data.DataError, match="lacks some or all of"):
+        data.load_cifar10(tmp_path, "auto")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
 
 
 def test_what_is_not_all_of_cifar10_is_named(tmp_path, no_network):
@@ -716,6 +795,24 @@ def test_download_goes_on_to_the_next_mirror(server, tmp_path):
     downloads.download({"file": GOOD[1]}, mirrors, tmp_path / "new")
     assert (tmp_path / "new" / "file").read_bytes() == GOOD[0]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_nothing_is_left_of_a_download_that_was_stopped(server, tmp_path, monkeypatch):
+    import pooch
+
+    def stop(downloader, url, path, _):
+        Path(path).write_bytes(GOOD[0][:3])
+        raise KeyboardInterrupt
+
+    address, answers = server
+    answers["/good/file"] = (200, GOOD[0])
+    (tmp_path / ".part-1-file").write_bytes(GOOD[0][:5])  # that of an earlier one, which was killed
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pooch.HTTPDownloader, "__call__", stop)
+        downloads.download({"file": GOOD[1]}, [f"{address}good/"], tmp_path)
+    assert not list(tmp_path.iterdir())
+    downloads.download({"file": GOOD[1]}, [f"{address}good/"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_download_names_every_mirror_and_its_reason(server, tmp_path):
@@ -849,11 +946,73 @@ def test_generated_digits_are_the_same_for_the_same_seed(tmp_path, glyphs_once):
     assert not np.array_equal(first[0], other[0])
 
 
-def test_a_damaged_cache_is_drawn_anew(tmp_path, glyphs_once):
+CACHE_DAMAGE = {
+    "cut off": lambda content: content[:1000],
+    "longer": lambda content: content + b"x",
+    "empty": lambda content: b"",
+    "a bit of the images": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    "a bit of the labels": lambda content: content[:-5] + b"\0" + content[-4:],
+    "a bit of the checksum": lambda content: content[:-1] + bytes([content[-1] ^ 128]),
+    "a label of 200, with its checksum": lambda content: with_checksum(content[:-5] + b"\xc8"),
+    "a zip bomb": lambda content: gzip.compress(bytes(10_000_000)),
+    "another format": lambda content: b"\x93NUMPY\1\0" + content[8:],
+}
+
+
+def with_checksum(content):
+    return content + zlib.crc32(content).to_bytes(4)
+
+
+@pytest.mark.parametrize("damage", CACHE_DAMAGE.values(), ids=CACHE_DAMAGE)
+def test_a_damaged_cache_is_said_and_drawn_anew(tmp_path, glyphs_once, capsys, damage):
     first = standins.generated_digits(tmp_path, 30, 10)
     (path,) = (tmp_path / "generated").iterdir()
-    path.write_bytes(path.read_bytes()[:1000])
-    assert np.array_equal(standins.generated_digits(tmp_path, 30, 10)[0], first[0])
+    good = path.read_bytes()
+    assert good[-5]  # the last label
+    path.write_bytes(damage(good))
+    capsys.readouterr()
+    again = standins.generated_digits(tmp_path, 30, 10)
+    assert all(np.array_equal(a, b) for a, b in zip(again, first, strict=True))
+    assert capsys.readouterr().err == f"warning: {path} is damaged; it is drawn anew\n"
+    assert path.read_bytes() == good
+
+
+def test_every_flipped_bit_of_a_cache_is_noticed(tmp_path, rng, glyphs_once, capsys):
+    standins.generated_digits(tmp_path, 30, 10)
+    (path,) = (tmp_path / "generated").iterdir()
+    good = path.read_bytes()
+    assert standins._kept(path, (28, 28), 40) is not None
+    for _ in range(300):
+        content = bytearray(good)
+        content[rng.integers(len(good))] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        assert standins._kept(path, (28, 28), 40) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_a_pipe_or_a_folder_in_place_of_the_cache_is_done_without(tmp_path, glyphs_once, capsys):
+    first = standins.generated_digits(tmp_path, 30, 10)
+    (path,) = (tmp_path / "generated").iterdir()
+    for make in (Path.mkdir, os.mkfifo):
+        path.unlink() if path.is_file() else path.rmdir()
+        make(path)
+        assert np.array_equal(standins.generated_digits(tmp_path, 30, 10)[0], first[0])
+        assert "is damaged" in capsys.readouterr().err
+
+
+def test_nothing_is_left_of_a_cache_that_was_stopped_while_it_was_written(
+    tmp_path, monkeypatch, glyphs_once
+):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    (tmp_path / "generated").mkdir()
+    killed = tmp_path / "generated" / f".part-1-digits_v{standins.STAND_IN_VERSION}_0_40.bin"
+    killed.touch()
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        standins.generated_digits(tmp_path, 30, 10)
+    assert not list((tmp_path / "generated").iterdir())
 
 
 def test_generated_digits_need_no_cache(tmp_path, capsys, glyphs_once):

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 from support import files, read_runs, tables
 from support.locks import unlock
 from support.read_runs import Record
@@ -27,6 +30,56 @@ def test_a_run_is_read(folder):
     assert run.epochs[1] == dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": 2, "seconds": 2}
     assert run.arrays("model.npz")["0.conv1.weights"].shape == (2, 25)
     assert run.problems == []
+
+
+@pytest.mark.parametrize("wrong", [-1, 0, 1e300, 1e-320, 10**300, 10**15, True, None, "50", [50]])
+@pytest.mark.parametrize("key", ["num_train", "batch_size"])
+def test_a_number_of_images_that_cannot_be_gives_no_time(folder, key, wrong):
+    name = "results.json" if key == "num_train" else "config.json"
+    files.write_json(folder / name, files.read_json(folder / name) | {key: wrong})
+    assert Record(folder).milliseconds_a_step is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_opened(tmp_path, make):
+    names = ("config.json", "results.json", "history.csv", "model.npz")
+    for name in names:
+        make(tmp_path / name)
+    run = Record(tmp_path)
+    assert run.arrays("model.npz") == {}
+    assert len(run.problems) == len(names)
+    assert all("cannot be read: it is not a file" in problem for problem in run.problems)
+
+
+def test_a_file_that_is_far_too_large_is_not_read(folder):
+    for name in ("results.json", "history.csv", "model.npz"):
+        os.truncate(folder / name, 300_000_000)  # takes no room
+    run = Record(folder)
+    assert run.arrays("model.npz") == {}
+    assert len(run.problems) == 3
+    assert all("300,000,000 bytes, expected at most" in problem for problem in run.problems)
+
+
+def test_a_table_of_far_too_many_rows_is_not_shown(folder):
+    tables.write_table(folder / "worst_20.csv", ["true"], [{"true": "cat"}] * 1_001)
+    run = Record(folder)
+    assert run.rows("worst_20.csv") == []
+    assert "1,001 rows, expected at most 1,000" in run.problems[-1]
+
+
+def test_names_are_sorted_with_their_numbers_as_numbers(tmp_path, monkeypatch):
+    for epoch in (100, 99, 9, 10, 0):
+        (tmp_path / f"epoch_{epoch:02d}_step_000001.png").touch()
+    (tmp_path / "epoch_\u0663_step_1.png").touch()  # a digit, too
+    names = [path.name for path in Record(tmp_path).paths("epoch_*_step_000001.png")]
+    assert names == [f"epoch_{epoch:02d}_step_000001.png" for epoch in (0, 9, 10, 99, 100)]
+
+    def moved(*args):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "glob", moved)
+    assert Record(tmp_path).paths("*") == []
 
 
 @pytest.mark.parametrize("name", ["missing", "file", "empty"])
@@ -68,7 +121,7 @@ def test_a_run_that_says_it_goes_on_and_holds_no_lock_was_killed(tmp_path):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(1, 1), ("12", 12), ("0.5", 0.5), ("nan", None), ("x", None), (None, None), (True, None),
-     (10**400, None), ([], None), (float("inf"), None)],
+     (10**400, None), ([], None), (float("inf"), None), (1e15, None), ("-1e300", None), (-5, -5)],
 )  # fmt: skip
 def test_as_number(value, expected):
     assert read_runs.as_number(value) == expected

@@ -1,5 +1,6 @@
 """The report page, as text; tests/test_report_browser.py opens it."""
 
+import base64
 import csv
 import json
 import os
@@ -8,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from html.parser import HTMLParser
 
 from support import files, metrics, missing_runs, plots, tables
 from support.folders import move_aside
 from support.gallery import NUM_EXAMPLES
-from support.page import pictures
+from support.page import document, pictures
 from support.page.facts import facts
 from support.read_runs import Record
 from support.run import HISTORY_COLUMNS, Run
@@ -267,6 +269,87 @@ def test_a_long_run_gives_a_slider_of_limited_length(tmp_path, rng):
     assert [frames[i]["label"] for i in (0, -1)] == [
         "before training", f"epoch {pictures.MAX_FRAMES + 20}, step 20",
     ]  # fmt: skip
+
+
+def test_the_last_picture_of_the_filters_is_that_of_the_last_epoch(tmp_path):
+    folder = tmp_path / "train"
+    for epoch in range(121):
+        plots.draw_conv_filters(epoch, 20, np.zeros((1, 1, 1, 1)), folder / "filters")
+    labels = [frame["label"] for frame in pictures.frames(Record(folder))]
+    assert labels[0] == "before training"
+    epochs = [int(label.split()[1].strip(",")) for label in labels[1:]]
+    assert epochs == sorted(epochs)
+    assert (len(labels), epochs[-1]) == (pictures.MAX_FRAMES, 120)
+
+
+def png(width=1, height=1, more=b""):
+    """A PNG file of that size, of which only the header counts here."""
+
+    def chunk(kind, body):
+        checksum = zlib.crc32(kind + body).to_bytes(4)
+        return len(body).to_bytes(4) + kind + body + checksum
+
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"") + more
+
+
+def test_of_a_picture_only_the_picture_comes_into_the_page(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(7, 5, b"x" * 1_000_000))
+    picture = pictures.image(Record(tmp_path), "a.png")
+    assert (picture["width"], picture["height"]) == (7, 5)
+    assert picture["address"].endswith(base64.b64encode(png(7, 5)).decode())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (png(7, 5, bytes(3_000_000)), "3,000,045 bytes, expected at most 2,000,000"),
+        (png(0, 5), "the picture is damaged"),
+        (png(5, 2**31), "the picture is damaged"),
+        (png()[:-1], "the picture is damaged"),
+        (png()[:8] + png()[-12:], "it is no PNG file"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_a_sentence(tmp_path, content, message):
+    (tmp_path / "a.png").write_bytes(content)
+    record = Record(tmp_path)
+    assert pictures.image(record, "a.png") is None
+    assert message in record.problems[-1]
+
+
+def test_watching_goes_on_when_a_page_cannot_be_written(tmp_path, monkeypatch, capsys):
+    """A folder that is moved while it is read, a disk that is full."""
+    folder = write_run(tmp_path / "train")
+    written = []
+
+    def write_page(save_dir, live=False):
+        written.append(live)
+        if not live:
+            return
+        if len(written) < 3:
+            raise FileNotFoundError(2, "No such file or directory", "filters")
+        raise KeyboardInterrupt
+
+    def sleep(seconds):
+        (folder / "history.csv").touch()
+
+    monkeypatch.setattr(document, "write_page", write_page)
+    monkeypatch.setattr(document.time, "sleep", sleep)
+    document.follow(tmp_path)
+    assert written == [True, True, True, False]
+    assert capsys.readouterr().err.count("warning: the page is as it was") == 1
+
+
+def test_a_full_disk_is_said_without_advice_for_trainings(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit) as stop:
+        report.main(["--save-dir", str(tmp_path)])
+    assert f"MB are free in {tmp_path}; make room" in stop.value.code
+    assert "report.html" in stop.value.code
+    assert "--resume" not in stop.value.code
 
 
 def test_watching_rewrites_the_page_after_an_epoch(tmp_path):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from support import surroundings
-from support.errors import RunError
+from support.errors import RunError, one_line_errors
 from support.facts import hint_at_other_programs
 from support.folders import claim
 from support.options import CommonConfig, parse
@@ -258,12 +258,53 @@ def test_no_room_for_more_files_and_on_a_disk_that_is_not_known(tmp_path, monkey
     error = OSError(errno.ENOSPC, "No space left on device")
     assert surroundings.no_room(error).startswith("; make room")
     assert surroundings.no_room(ValueError()) == ""
+    assert surroundings.no_room(error, resumes=False) == "; make room"
+    error.filename = str(tmp_path / "gone" / "file")
+    assert surroundings.no_room(error, resumes=False) == "; make room"
     if hasattr(os, "statvfs"):
         real = os.statvfs(tmp_path)
         values = [*real[:5], 1000, 0, 0, *real[8:]]
         monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(values))
         error.filename = str(tmp_path / "file")
         assert "has room for no more files" in surroundings.no_room(error)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_standard_output(unbuffered, tmp_path):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, ROOT / "report.py", "--save-dir", tmp_path],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    said = "" if unbuffered else "standard output: "
+    line = f"report.py: error: {said}[Errno 28] No space left on device; make room\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_memory"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"), True),
+        (RuntimeError("can't start new thread"), True),
+        (MemoryError(), True),
+        (RuntimeError("another"), False),
+    ],
+)
+def test_too_little_memory_is_said_in_one_line(error, is_of_memory):
+    with pytest.raises(SystemExit if is_of_memory else RuntimeError) as stop, one_line_errors():
+        raise error
+    if is_of_memory:
+        said = f": {error}" if str(error) else ""
+        line = f"error: not enough memory{said}; a smaller --batch-size needs less"
+        assert stop.value.code.endswith(line)
+        with pytest.raises(SystemExit) as stop, one_line_errors(resumes=False):
+            raise error
+        assert "--batch-size" not in stop.value.code
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The page as one file, which needs no network and no server."""
 
 import contextlib
+import os
 import secrets
+import sys
 import time
 from pathlib import Path
 
@@ -53,15 +55,24 @@ def _inlined(name):
 
 
 def follow(save_dir):
-    """Rewrite the live page whenever a run has got on, until Ctrl-C; then once more, to stay."""
-    before = _progress(save_dir)
+    """Rewrite the live page whenever a run has got on, until Ctrl-C; then once more, to stay.
+
+    Where that fails, because a folder was moved meanwhile or a disk is full, it is tried again.
+    """
+    before, said = _progress(save_dir), None
     try:
         while True:
             time.sleep(WATCH_SECONDS)
             now = _progress(save_dir)
-            if now != before:
-                before = now
+            if now == before:
+                continue
+            try:
                 write_page(save_dir, live=True)
+                before = now
+            except OSError as error:
+                if said != str(error):
+                    said = str(error)
+                    print(f"warning: the page is as it was: {said}", file=sys.stderr)
     except KeyboardInterrupt:
         write_page(save_dir)
 
@@ -69,7 +80,10 @@ def follow(save_dir):
 def _progress(save_dir):
     """What changes when a run gets on: when its tables were last written."""
     times = {}
-    for path in [*save_dir.rglob("*.csv"), *save_dir.rglob("results.json")]:
-        with contextlib.suppress(OSError):  # moved aside in between
-            times[path] = path.stat().st_mtime_ns
+    for folder, _, names in os.walk(save_dir):  # which does without what is moved meanwhile
+        for name in names:
+            if name.endswith(".csv") or name == "results.json":
+                path = Path(folder, name)
+                with contextlib.suppress(OSError):
+                    times[path] = path.stat().st_mtime_ns
     return times

@@ -1,33 +1,46 @@
 """Pictures from run folders, to stand in the page itself: as data: addresses."""
 
 import base64
+import re
 import zlib
 
 MAX_FRAMES = 60  # pictures of the filters in one slider, evenly chosen
+MAX_BYTES = 2_000_000  # of a picture; the examples of the confusion matrix have one million
+MAX_PIXELS = 10_000  # in a row or column
+FRAME_NAME = re.compile(r"epoch_([0-9]+)_step_([0-9]+)")
 
 
 def image(record, name):
     """A picture: its data: address, width and height in pixels; None where no whole one is."""
-    content = record.read(name, lambda path: _whole_png(path.read_bytes()), None)
-    if content is None:
+
+    def read(path):
+        content = _whole_png(path.read_bytes())
+        sizes = [int.from_bytes(content[start : start + 4]) for start in (16, 20)]
+        if not all(1 <= size <= MAX_PIXELS for size in sizes):
+            raise ValueError("the picture is damaged")
+        return content, *sizes
+
+    read_picture = record.read(name, read, None, MAX_BYTES)
+    if read_picture is None:
         return None
-    width, height = (int.from_bytes(content[start : start + 4]) for start in (16, 20))
+    content, width, height = read_picture
     address = "data:image/png;base64," + base64.b64encode(content).decode()
     return {"address": address, "width": width, "height": height}
 
 
 def _whole_png(content):
-    """content, if it is a PNG file from its signature to its end with all checksums right."""
-    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+    """content, if it is a PNG file from its signature to its end with all checksums right; without
+    what is behind its end."""
+    if not content.startswith(b"\x89PNG\r\n\x1a\n") or content[12:16] != b"IHDR":
         raise ValueError("it is no PNG file")
-    position = 8
-    while content[position + 4 : position + 8] != b"IEND":
+    position, kind = 8, None
+    while kind != b"IEND":
         length = int.from_bytes(content[position : position + 4])
         body, end = content[position + 4 : position + 8 + length], position + 12 + length
         if end > len(content) or zlib.crc32(body) != int.from_bytes(content[end - 4 : end]):
             raise ValueError("the picture is damaged")
-        position = end
-    return content
+        position, kind = end, body[:4]
+    return content[:position]
 
 
 def tiles(record, name, rows):
@@ -38,15 +51,14 @@ def tiles(record, name, rows):
 
 def frames(record):
     """The pictures of the filters through time: images with a label."""
-    paths = sorted(record.folder.glob("filters/epoch_*_step_*.png"))
+    paths = record.paths("filters/epoch_*_step_*.png")
+    labelled, last = [], len(paths) - 1
     if len(paths) > MAX_FRAMES:
-        last = len(paths) - 1
         paths = [paths[round(i * last / (MAX_FRAMES - 1))] for i in range(MAX_FRAMES)]
-    labelled = []
     for path in paths:
-        _, epoch, _, step = path.stem.split("_")[:4]
-        picture = image(record, f"filters/{path.name}")
-        if picture and epoch.isdecimal() and step.isdecimal():
-            label = f"epoch {int(epoch)}, step {int(step)}"
-            labelled.append({**picture, "label": label if int(epoch) else "before training"})
+        place = FRAME_NAME.fullmatch(path.stem)
+        if place and (picture := image(record, f"filters/{path.name}")):
+            epoch, step = map(int, place.groups())
+            label = f"epoch {epoch}, step {step}" if epoch else "before training"
+            labelled.append({**picture, "label": label})
     return labelled

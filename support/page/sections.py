@@ -37,7 +37,7 @@ def _total(rows, key):
 def task_2(save_dir):
     """The runs of train_l2reg.py by λ."""
     by_weight_decay = {}
-    for folder in (save_dir / "train_l2reg").glob("lambda_*"):
+    for folder in Record(save_dir / "train_l2reg").paths("lambda_*"):
         with contextlib.suppress(ValueError):
             by_weight_decay[float(folder.name.removeprefix("lambda_"))] = Record(folder)
     columns = [
@@ -123,7 +123,7 @@ def bonus(save_dir):
     rows = whole.rows("comparison.csv", ("loss", "lr", "runs", "test_acc_mean", "valid_acc_mean"))
     names, records = [], []
     for loss in ("cross_entropy", "hinge"):
-        for folder in sorted(whole.folder.glob(f"{loss}*")):
+        for folder in whole.paths(f"{loss}*"):
             names.append(loss.replace("_", "-"))
             records.append(Record(folder))
     histories = [run.history for run in records]
