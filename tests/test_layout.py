@@ -27,7 +27,7 @@ ALLOWED = {
     "layers": {"im2col_cython"},
     "fast_layers": {"kernels", "layers"},
     "nn": set(),
-    "check_grads": {"nn"},
+    "check_grads": {"checks", "nn"},
     "train": {"nn"},
     "train_l2reg": {"train"},
     "report": set(),

@@ -1,0 +1,40 @@
+"""Computes what judge compares with: what the reference returns, and what each mistake returns.
+
+Holds the solutions: not for hand-outs, which get its result as a file, for seed 0.
+"""
+
+from types import SimpleNamespace
+
+from checks import expectations, mistakes, reference
+from checks.comparison import is_same
+from checks.probes import observe
+
+
+def expected(seed=0):
+    """The Expected for a seed."""
+    right = {key: [value] for key, value in observe(reference, seed).items()}
+    for method, attributes in mistakes.ALSO_RIGHT:
+        for key, value in observe(changed(method, attributes), seed, method).items():
+            if not is_same(key, value, right[key]):
+                right[key].append(value)
+    known = {}
+    for id, method, sentence, formula, attributes in mistakes.KNOWN:
+        seen = observe(changed(method, attributes), seed, method)
+        variant = {k: v for k, v in seen.items() if not is_same(k, v, right[k])}
+        mistake = expectations.Mistake(id, method, sentence, formula, [])
+        known.setdefault(id, mistake).variants.append(variant)
+    return expectations.Expected(right, list(known.values()))
+
+
+def changed(method, attributes):
+    """A module with the class of a method in which some of its attributes are others."""
+    name = method.partition(".")[0]
+    return SimpleNamespace(**{name: type(name, (getattr(reference, name),), attributes)})
+
+
+def save(path, seed=0):
+    """Write the Expected for a seed: checks/expected.npz in a hand-out."""
+    expectations.save(path, expected(seed))
+
+
+load = expectations.load
