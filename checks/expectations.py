@@ -25,7 +25,7 @@ class Mistake:
 
 @dataclass
 class Expected:
-    """right: for each key the values that are right, one or more; mistakes: those that are known."""
+    """right: for each key the values that are right, one or more; mistakes: the known ones."""
 
     right: dict
     mistakes: list

@@ -53,7 +53,7 @@ def situation_of(key):
 
 
 def is_float32_in_between(seen, right):
-    """Whether all arrays are right but for the rounding of float32, and are numbers of that type."""
+    """Whether all arrays are right up to the rounding of float32, and are numbers of it."""
     for key, value in seen.items():
         if isinstance(value, str):
             return False

@@ -53,6 +53,8 @@ def _judge_method(observations, expected, name):
         wrong = [k for k, v in of_part.items() if not is_same(k, v, right[k], single)]
         if not wrong or (part == facts.LAST_PART and sentences):
             continue
+        if part == facts.LAST_PART:  # what gives these numbers gives the right ones elsewhere
+            of_part = values
         found = _mistake(of_part, right, expected.mistakes, name, single)
         if found is None and facts.is_float32_in_between(of_part, right):
             found = facts.FLOAT32

@@ -31,14 +31,13 @@ def _forward_and_backward(watch, situation, layer, x, is_extra=False, params_fir
     """Note all that a layer returns for x, and for a gradient of the output's shape."""
     if layer is None:
         return
-    out = watch.call(situation, layer, "forward", x, is_extra=is_extra)
+    watch.call(situation, layer, "forward", x, is_extra=is_extra)
     shape = watch.shape_out(x, layer)
     grad_out = watch.numbers(f"grad {situation}", shape)
     grad_out = grad_out.astype(x.dtype)
     backward = [m for m in watch.methods if m != "forward"]
     for method in reversed(backward) if params_first else backward:
         watch.call(situation, layer, method, grad_out, is_extra=is_extra)
-    return out
 
 
 def _observe_layer(watch, build, x_of, has_params, batch_is_fixed=False):

@@ -28,6 +28,8 @@ TORCH_TASKS = {
     "Task 4": {"pytorch_cifar": ("ConvolutionalModel.forward", "evaluate", "worst_mistakes")},
     "Bonus": {"hinge_bonus": ("multiclass_hinge_loss",)},
 }
+# files of checks/ that hold solutions: no hand-out has them
+SOLUTIONS = ("expected.py", "reference.py", "mistakes*.py", "torch_checks.py")
 NINE = tuple(name for names in TASKS.values() for name in names)
 ALL = NINE + MORE["More"]
 
