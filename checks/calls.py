@@ -8,7 +8,9 @@ import ast
 import contextlib
 import inspect
 import os
+import signal
 import textwrap
+import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 
 MAX_SIZE = 10**6  # numbers in an array that a method may return
 MAX_TEXT = 2000
+SECONDS = 3.0  # for one call, where the system has a timer
 
 
 class _Nowhere:
@@ -29,17 +32,53 @@ class _Nowhere:
         pass
 
 
-def attempt(function, *args, file=None, **kwargs):
-    """(result, None) or (None, text), whatever the function does; warnings and prints are lost."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(_Nowhere()):
+def attempt(function, *args, file=None, quiet=True, **kwargs):
+    """(result, None) or (None, text), whatever the function does; warnings are lost.
+
+    file: of the student, whose line an error shows. quiet: what it prints is lost, too.
+    """
+    with warnings.catch_warnings(), quietly(quiet), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        with np.errstate(all="ignore"):
-            try:
+        try:
+            with _time_limit():
                 return function(*args, **kwargs), None
-            except NotImplementedError:
-                return None, "to do"
-            except (Exception, SystemExit) as error:
-                return None, f"error: {explanation(error, file)}"[:MAX_TEXT]
+        except NotImplementedError:
+            return None, "to do"
+        except (Exception, SystemExit) as error:
+            return None, f"error: {explanation(error, file)}"[:MAX_TEXT]
+
+
+@contextlib.contextmanager
+def _time_limit():
+    """Raise TimeoutError in the body if it takes longer than SECONDS."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
+        yield
+        return
+
+    def stop(signum, frame):
+        raise TimeoutError(f"still running after {SECONDS:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def quietly(quiet=True):
+    """A context in which what is printed is lost, or is not."""
+    return contextlib.redirect_stdout(_Nowhere()) if quiet else contextlib.nullcontext()
+
+
+def padding_refusal(layer, padding):
+    """Why a Convolution does not offer that padding, though its constructor took it; or None."""
+    wanted = {"SAME": None, "VALID": 0}.get(padding, padding)
+    pad = getattr(layer, "pad", wanted)
+    if wanted is None or pad == wanted:
+        return None
+    return f"not offered: with padding {padding!r} its constructor sets pad to {pad}"
 
 
 def explanation(error, file=None):

@@ -8,13 +8,11 @@ import numpy as np
 
 from checks import calls, cases, tasks
 
-LETTERS = {"forward": "x", "backward_inputs": "grad_out", "backward_params": "grad_out"}
 
-
-def observe(layers, seed=0, only=None):
+def observe(layers, seed=0, only=None, quiet=True):
     """Everything that the methods of a module with layers return.
 
-    only: a class or Class.method. Raises nothing that the module raises.
+    only: a class or Class.method. quiet: what they print is lost. Raises nothing that they raise.
     """
     from checks import situations
 
@@ -22,7 +20,7 @@ def observe(layers, seed=0, only=None):
     classes = dict.fromkeys(name.partition(".")[0] for name in methods)
     seen = {}
     for name in classes:
-        watch = Watch(layers, name, seed)
+        watch = Watch(layers, name, seed, quiet)
         getattr(situations, f"observe_{name}")(watch)
         seen |= watch.seen
     return {key: value for key, value in seen.items() if key.partition("/")[0] in methods}
@@ -31,8 +29,9 @@ def observe(layers, seed=0, only=None):
 class Watch:
     """Calls the methods of one class of a module, and notes what came out under the keys."""
 
-    def __init__(self, layers, name, seed):
-        self.layers, self.name, self.seed = layers, name, seed
+    def __init__(self, layers, name, seed, quiet=True):
+        self.layers, self.name, self.seed, self.quiet = layers, name, seed, quiet
+        self.stopped = {}  # method: text of one that did not end
         self.file = getattr(layers, "__file__", None)
         self.kind = getattr(layers, name, None)
         self.methods = [m.partition(".")[2] for m in tasks.ALL if m.startswith(f"{name}.")]
@@ -78,11 +77,23 @@ class Watch:
         args = [np.array(arg) for arg in args]
         held = {"self.weights": getattr(layer, "weights", None)}
         held["self.bias"] = getattr(layer, "bias", None)
-        names = [LETTERS[method]] if self.kind_has_layers() else ["x", "y"]
-        held |= zip(names, args, strict=False)
+        if self.name == "SoftmaxCrossEntropyWithLogits":
+            held |= zip(("x", "y"), args, strict=True)
+        elif method == "forward" and args:
+            held["x"] = self.x = args[0]
+        elif args:
+            held |= {"grad_out": args[0], "x": getattr(self, "x", None)}
         held = {k: v for k, v in held.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
         before = {name: array.copy() for name, array in held.items()}
-        result, failure = calls.attempt(lambda: getattr(layer, method)(*args), file=self.file)
+        if not hasattr(self.kind, method):
+            return None, "to do"
+        if method in self.stopped:
+            return None, self.stopped[method]
+        result, failure = calls.attempt(
+            lambda: getattr(layer, method)(*args), file=self.file, quiet=self.quiet
+        )
+        if failure is not None and failure.startswith("error: TimeoutError"):
+            self.stopped[method] = failure
         for name, array in held.items():
             changed = calls.first_difference(before[name], array)
             key = f"{self.name}.{method}/arguments"
@@ -93,9 +104,6 @@ class Watch:
         if failure is None and result is None:
             failure = "to do" if calls.is_gap(getattr(self.kind, method)) else "none"
         return result, failure
-
-    def kind_has_layers(self):
-        return self.name != "SoftmaxCrossEntropyWithLogits"
 
     def call(self, situation, layer, method, *args, is_extra=False):
         """Call a method and note what it returned; returns the noted value."""

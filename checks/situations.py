@@ -12,7 +12,7 @@ float32              parameters and inputs of that type
 
 import numpy as np
 
-from checks import cases
+from checks import calls, cases
 
 N = 4  # images
 
@@ -177,9 +177,9 @@ def observe_Convolution(watch):  # noqa: N802
             situation, x, filters, size, "conv", padding=padding, is_extra=is_extra, **options
         )
         watch.geometry = size, padding, more.get("stride", 1)
-        if padding == "VALID" and getattr(layer, "pad", 0) != 0:
-            reason = f"with padding 'VALID' its constructor sets pad to {layer.pad}"
-            watch.note_all(situation, f"not offered: {reason}")
+        refusal = calls.padding_refusal(layer, padding)
+        if layer is not None and refusal:
+            watch.note_all(situation, refusal)
             return None
         return layer
 
