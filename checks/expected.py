@@ -3,6 +3,7 @@
 Holds the solutions: not for hand-outs, which get its result as a file, for seed 0.
 """
 
+import functools
 from types import SimpleNamespace
 
 from checks import (  # those of mistakes that are imported for what they register
@@ -19,6 +20,7 @@ from checks.comparison import is_same
 from checks.probes import observe
 
 
+@functools.cache
 def expected(seed=0):
     """The Expected for a seed."""
     right = {key: [value] for key, value in observe(reference, seed).items()}

@@ -67,6 +67,12 @@ def is_float32_in_between(seen, right):
     return bool(seen)
 
 
+def are_all_float32(seen):
+    """Whether that is the type of all that was returned where all that came in was float64."""
+    types = {value.dtype for key, value in seen.items() if tolerance(key) == EXACT}
+    return types == {np.dtype(np.float32)}
+
+
 def left_out(key, value):
     name, _, rest = key.partition(".")
     situation = rest.split("/")[1]

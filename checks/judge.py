@@ -63,6 +63,9 @@ def _judge_method(observations, expected, name):
             result.mistake = result.mistake or found.id
         else:
             sentences.append(facts.describe(wrong, of_part, right, single, observations))
+    if not sentences and not single and facts.are_all_float32(values):
+        sentences.append(f"{facts.FLOAT32.sentence}: {facts.FLOAT32.formula}")
+        result.mistake = facts.FLOAT32.id
     for key in (k for k in seen if facts.is_fact(k) and seen[k] != "ok"):
         sentences.append(str(seen[key]).removeprefix("problem: "))
         result.mistake = result.mistake or facts.FACTS[key.partition("/")[2]]

@@ -5,6 +5,8 @@ The id of a mistake is the name of its function or class; several ways to make o
 for hand-outs.
 """
 
+import re
+
 KNOWN = []  # (id, method, sentence, formula, attributes of the class)
 ALSO_RIGHT = []  # (method, attributes): where more than one number is right
 
@@ -13,8 +15,7 @@ def known(method, sentence, formula):
     """A mistake in a method, made by a function, or by a class with what else it changes."""
 
     def register(made):
-        entry = (made.__name__.replace("_", "-"), method, sentence, formula)
-        KNOWN.append((*entry, _attributes(method, made)))
+        KNOWN.append((_id(made), method, sentence, formula, _attributes(method, made)))
         return made
 
     return register
@@ -24,7 +25,7 @@ def variant(of):
     """Another way to make the same mistake."""
 
     def register(made):
-        name = of.__name__.replace("_", "-")
+        name = _id(of)
         _, method, sentence, formula, _ = next(entry for entry in KNOWN if entry[0] == name)
         KNOWN.append((name, method, sentence, formula, _attributes(method, made)))
         return made
@@ -38,6 +39,11 @@ def also_right(method):
         return made
 
     return register
+
+
+def _id(made):
+    """some_function, SomeClass -> some-function, some-class"""
+    return re.sub(r"_|(?<=[a-z])(?=[A-Z])", "-", made.__name__).lower()
 
 
 def _attributes(method, made):

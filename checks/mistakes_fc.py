@@ -244,9 +244,19 @@ def relu_by_both_signs(self, grad_out):
     return np.where((self.x > 0) & (grad_out > 0), grad_out, 0)
 
 
+@variant(relu_by_both_signs)
+def relu_by_both_signs_and_zero(self, grad_out):
+    return np.where((self.x >= 0) & (grad_out > 0), grad_out, 0)
+
+
 @known("ReLU.backward_inputs", "the condition is turned round: it passes at x < 0", GRAD)
 def relu_grad_inverted(self, grad_out):
     return np.where(self.x > 0, 0, grad_out)
+
+
+@variant(relu_grad_inverted)
+def relu_grad_inverted_without_zero(self, grad_out):
+    return np.where(self.x < 0, grad_out, 0)
 
 
 @known("ReLU.backward_inputs", "it is multiplied by the output, not by 1 where x > 0", GRAD)
@@ -259,9 +269,19 @@ def relu_grad_mask_only(self, grad_out):
     return self.x > 0
 
 
+@variant(relu_grad_mask_only)
+def relu_grad_mask_with_zero(self, grad_out):
+    return self.x >= 0
+
+
 @known("ReLU.backward_inputs", "the sign is wrong", GRAD)
 def relu_grad_sign(self, grad_out):
     return -np.where(self.x > 0, grad_out, 0)
+
+
+@variant(relu_grad_sign)
+def relu_grad_sign_with_zero(self, grad_out):
+    return -np.where(self.x >= 0, grad_out, 0)
 
 
 @known("ReLU.backward_inputs", "it is multiplied by the sign of x: -1 at x < 0 instead of 0", GRAD)

@@ -8,6 +8,8 @@ import numpy as np
 
 
 class _Layer:
+    has_params = False
+
     def __init__(self, input_layer, name):
         self.input_shape, self.name = tuple(input_layer.shape), name
         self.shape = self.input_shape
@@ -18,7 +20,11 @@ class _Layer:
 
 
 class FC(_Layer):
-    def __init__(self, input_layer, num_outputs, name, weights_initializer_fn, bias_initializer_fn):
+    has_params = True
+
+    def __init__(
+        self, input_layer, num_outputs, name, weights_initializer_fn, bias_initializer_fn=np.zeros
+    ):
         super().__init__(input_layer, name)
         self.shape = (self.input_shape[0], num_outputs)
         shape = (num_outputs, self.input_shape[1])
@@ -72,15 +78,17 @@ class L2Regularizer:
 
 
 class Convolution(_Layer):
+    has_params = True
+
     def __init__(
         self,
         input_layer,
         num_filters,
         kernel_size,
         name,
-        padding,
-        weights_initializer_fn,
-        bias_initializer_fn,
+        padding="SAME",
+        weights_initializer_fn=None,
+        bias_initializer_fn=np.zeros,
         stride=1,
     ):
         super().__init__(input_layer, name)
