@@ -7,6 +7,7 @@ The texts: "to do", "none" (it returned nothing, though something is written), "
 import ast
 import contextlib
 import inspect
+import io
 import os
 import signal
 import textwrap
@@ -70,6 +71,14 @@ def _time_limit():
 def quietly(quiet=True):
     """A context in which what is printed is lost, or is not."""
     return contextlib.redirect_stdout(_Nowhere()) if quiet else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def printed():
+    """A buffer that takes what is printed in the body."""
+    buffer = io.StringIO()
+    with contextlib.redirect_stdout(buffer):
+        yield buffer
 
 
 def padding_refusal(layer, padding):

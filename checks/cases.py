@@ -43,3 +43,34 @@ def with_ties(seed, name, shape, size):
     x = raw(seed, name, shape) % 3 - 1.0
     x[:, :, :size, :size] = 1.0  # one window has nothing else
     return x
+
+
+# --- Tasks 3, 4 and the bonus -------------------------------------------------------------------
+
+
+def images(seed, shape):
+    return numbers(seed, f"images {shape}", shape)
+
+
+def model_parameter(seed, script, i, shape):
+    """The i-th parameter of a network: so large that the outputs keep their size."""
+    fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 4
+    return numbers(seed, f"{script} {i}", shape) * np.float32(1.2 / np.sqrt(fan_in))
+
+
+def evaluation(seed):
+    """Outputs (12, 4) and labels: no image is of class 3, and class 2 is never predicted."""
+    logits = numbers(seed, "evaluation", (12, 4))
+    logits[:, 2] = logits.min() - 1
+    logits[:, :2] += 3 * np.eye(2)[np.arange(12) % 3 % 2]
+    return logits, np.arange(12) % 3
+
+
+def hinge(seed):
+    """situation: logits, target, delta (None: as it is); no difference lies on a kink."""
+    sizes = {"usual": (4, 5, None), "one image": (1, 3, None), "delta": (5, 5, 0.3)}
+    found = {}
+    for key, (B, C, delta) in sizes.items():
+        logits = numbers(seed, f"hinge {key}", (B, C)) + 0.003 * np.arange(C)
+        found[key] = logits, one_hot(seed, f"hinge {key}", (B, C)).argmax(axis=1), delta
+    return found

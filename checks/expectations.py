@@ -65,10 +65,14 @@ def load(path=FILE):
     return Expected(right, mistakes)
 
 
-def for_hand_out():
+def for_hand_out(of_torch=False):
     """The Expected for seed 0: from the file where it lies, else computed."""
     if FILE.exists():
         return load()
-    from checks.expected import expected  # a hand-out does not have it
+    # a hand-out does not have these
+    if of_torch:
+        from checks.torch_expected import expected
+    else:
+        from checks.expected import expected
 
     return expected()

@@ -6,6 +6,7 @@ from checks.comparison import EXACT, differences, is_same, tolerance
 from checks.expectations import Mistake
 
 FACTS = {"arguments": "argument-changed", "first output": "output-overwritten"}  # key: id
+FACTS |= {"zero over zero": "zero-over-zero", "trained": "model-changed"}
 LAST_PART = "logits"  # judged only where the others are right
 PARTS = ("value", "weights", "bias", LAST_PART)
 FLOAT32 = Mistake(
@@ -27,6 +28,12 @@ SITUATIONS = {  # where a situation is no more than a usual batch, it needs no w
     "square": "with as many inputs as outputs and images",
     "zeros": "with zeros in the inputs",
     "matrix": "with an input of two axes",
+    "size": "the number of parameters",
+    "outputs": "with equal weights",
+    "one image": "with one image",
+    "loss": "the loss",
+    "confusion": "the confusion matrix",
+    "usual": "",
 }
 
 
