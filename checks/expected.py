@@ -13,6 +13,7 @@ from checks import (  # those of mistakes that are imported for what they regist
     mistakes_fc,  # noqa: F401
     mistakes_l2,  # noqa: F401
     mistakes_pooling,  # noqa: F401
+    mistakes_relu,  # noqa: F401
     mistakes_softmax,  # noqa: F401
     reference,
     torch_expected,

@@ -73,7 +73,11 @@ def test_a_flipped_sign_in_backward_params_fails(layers, name, which, monkeypatc
 
     monkeypatch.setattr(layer, "backward_params", flipped)
     assert check_grads.main(["--layers", layers.__name__]) == 1
-    assert ("weights", "bias")[which] in failures(capsys)
+    said = failures(capsys)
+    assert f"{name}.backward_params" in said
+    assert re.search(
+        f"gradient of the {('weights|filters', 'bias')[which]} has the wrong sign", said
+    )
 
 
 def test_a_flipped_sign_in_the_regularizer_fails(monkeypatch, capsys):
