@@ -1,9 +1,13 @@
-"""Task 1: compare the analytic gradients of every layer with numeric ones.
+"""Task 1: check every method of the layers, and compare their gradients with numeric ones.
 
-    python3 check_grads.py                         # exit status 0 if all agree, else 1
-    python3 check_grads.py --layers fast_layers    # those that train.py uses
+    python3 check_grads.py                          # exit status 0 if all is right, else 1
+    python3 check_grads.py --layers my_layers.py    # a file of your own
+    python3 check_grads.py --only FC                # or FC.forward, and what it prints
+    python3 check_grads.py --task 3                 # the scripts in PyTorch; 4, bonus
 
-The table goes into out/check_grads/gradients.csv, too, and what it took into results.json.
+First the methods that the lab asks for: to do, pass, or FAIL and why, by what they return in many
+situations (checks/). Then the gradients of all layers whose methods pass; the table goes into
+out/check_grads/gradients.csv, too, and what it took into results.json.
 
 Numeric gradient: every element is moved by STEP to both sides, (f(x + h) - f(x - h)) / 2h, in
 float64. Relative error: |analytic - numeric| / max(|analytic|, |numeric|, FLOOR * the tensor's
@@ -14,18 +18,20 @@ Inputs are kept away from the kinks of ReLU and the ties of max pooling, where t
 import sys
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import support  # says in one line which package is missing
-from support import files, tables
 from support.errors import one_line_errors
-from support.framework import load_layers
 from support.options import folder_option, option, parse
 
 import numpy as np
 
 import nn
+from checks import gradient_table, session
+from checks.calls import quietly
+from checks.judge import PASS, report
 
 STEP = 1e-5  # h
 TOLERANCE = 1e-5  # largest relative error that passes, the lab's own
@@ -38,7 +44,9 @@ LAB_STEPS = 8 * 1_100  # of its training: 8 epochs of 55,000 images, 50 at a tim
 @dataclass(kw_only=True)
 class Config:
     save_dir: str = folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
-    layers: str = option("layers", "module with the layers: layers or fast_layers")
+    layers: str = option("layers", "module with the layers, or a file, my_layers.py")
+    only: str = option("", "check one class, FC, or one method, FC.forward")
+    task: str = option("", "check a script in PyTorch instead", choices=("", "3", "4", "bonus"))
 
 
 class Result(NamedTuple):
@@ -95,30 +103,46 @@ def check_layer(name, layer, x, rng):
     ]
 
 
-def check_losses(layers, rng):
+def check_losses(layers, rng, right):
     """Check the losses, and the regularizer alone and within RegularizedLoss."""
-    logits, y = rng.standard_normal((4, 5)), rng.dirichlet(np.ones(5), 4)
+    logits, y = rng.standard_normal((4, 5)), np.eye(5)[rng.integers(5, size=4)]
     weights = rng.standard_normal((3, 4))
-    cross_entropy = layers.SoftmaxCrossEntropyWithLogits()
-    regularizer = layers.L2Regularizer(weights, 0.3, "l2")
-    total = layers.RegularizedLoss(cross_entropy, [regularizer])
-    [(_, grad_weights), _name] = regularizer.backward_params()
-    [[(_, total_grad_weights), _name]] = total.backward_params()
-    cases = [
-        ("SoftmaxCrossEntropyWithLogits: x", cross_entropy.backward_inputs(logits, y),
-         lambda: cross_entropy.forward(logits, y), logits),
-        ("L2Regularizer: weights", grad_weights, regularizer.forward, weights),
-        ("RegularizedLoss: x", total.backward_inputs(logits, y),
-         lambda: total.forward(logits, y), logits),
-        ("RegularizedLoss: weights", total_grad_weights,
-         lambda: total.forward(logits, y), weights),
-    ]  # fmt: skip
+    cases = []  # name, gradient, the function it is of, where
+    if "SoftmaxCrossEntropyWithLogits" in right:
+        loss = layers.SoftmaxCrossEntropyWithLogits()
+        loss.forward(logits, y)
+        grad = loss.backward_inputs(logits, y)
+        name = "SoftmaxCrossEntropyWithLogits: x"
+        cases.append((name, grad, lambda: loss.forward(logits, y), logits))
+    if "L2Regularizer" in right:
+        regularizer = layers.L2Regularizer(weights, 0.3, "l2")
+        [(_, grad), _name] = regularizer.backward_params()
+        cases.append(("L2Regularizer: weights", grad, regularizer.forward, weights))
+    if len(cases) == 2 and "RegularizedLoss" in right:
+        total = layers.RegularizedLoss(loss, [regularizer])
+
+        def f():
+            return total.forward(logits, y)
+
+        f()
+        [[(_, grad), _name]] = total.backward_params()
+        cases.append(("RegularizedLoss: x", total.backward_inputs(logits, y), f, logits))
+        cases.append(("RegularizedLoss: weights", grad, f, weights))
     return [compare(name, grad, numeric_gradient(f, x)) for name, grad, f, x in cases]
 
 
-def layer_cases(layers, rng):
-    """(name, layer, x) for each kind of layer and geometry."""
+def layer_cases(layers, rng, right, left_out):
+    """(name, layer, x) for each kind of layer that is right, and each geometry that it offers."""
     cases = []
+
+    def add(name, title, x, *args, **options):
+        if name in right:
+            kind = getattr(layers, name)
+            title = f"{name} {title}".strip()
+            layer = session.built(left_out, title, kind, x, *args, **options)
+            cases.extend([(title, layer, x)] if layer else [])
+
+    initial = he_normal(rng)
     for title, shape, filters, kernel, options in (
         ("3x3 SAME", (2, 3, 5, 5), 2, 3, {}),
         ("3x3 SAME, 4x7", (2, 2, 4, 7), 3, 3, {}),
@@ -128,8 +152,8 @@ def layer_cases(layers, rng):
         ("2x2 padding 1, stride 3", (2, 1, 6, 7), 2, 2, {"padding": 1, "stride": 3}),
     ):
         x = rng.standard_normal(shape)
-        conv = layers.Convolution(x, filters, kernel, "conv", rng=rng, **options)
-        cases.append((f"Convolution {title}", conv, x))
+        options["weights_initializer_fn"] = initial
+        add("Convolution", title, x, filters, kernel, "conv", **options)
     for title, shape, size, stride in (
         ("2x2", (2, 2, 4, 4), 2, 2),
         ("2x2, 5x7", (2, 2, 5, 7), 2, 2),
@@ -137,33 +161,34 @@ def layer_cases(layers, rng):
         ("2x2 stride 3", (2, 1, 8, 6), 2, 3),
     ):
         x = rng.permutation(np.prod(shape)).reshape(shape) * 0.01  # no two alike
-        cases.append((f"MaxPooling {title}", layers.MaxPooling(x, "pool", size, stride), x))
-    x = away_from_zero(rng, (3, 2, 4, 5))
-    cases.append(("ReLU", layers.ReLU(x, "relu"), x))
+        add("MaxPooling", title, x, "pool", size, stride)
     x = rng.standard_normal((3, 2, 4, 5))
-    cases.append(("Flatten", layers.Flatten(x, "flatten"), x))
-    for title, batch in (("", 4), (" batch 1", 1)):
+    add("ReLU", "", x + np.copysign(0.1, x), "relu")  # away from the kink
+    add("Flatten", "", rng.standard_normal((3, 2, 4, 5)), "flatten")
+    for title, batch in (("", 4), ("batch 1", 1)):
         x = rng.standard_normal((batch, 6))
-        cases.append((f"FC{title}", layers.FC(x, 5, "fc", rng=rng), x))
+        add("FC", title, x, 5, "fc", weights_initializer_fn=initial)
     return cases
 
 
-def away_from_zero(rng, shape):
-    return rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1, shape)
+def he_normal(rng):
+    """Initial weights from rng, for layers that take no generator."""
+    return lambda shape, fan_in: np.sqrt(2 / fan_in) * rng.standard_normal(shape)
 
 
 def small_network(layers, rng):
     """A network of every kind of layer and a regularized loss for it, with x and y; no input of a
     ReLU or a max pooling is nearer than MARGIN to a kink or a tie."""
+    initial = {"weights_initializer_fn": he_normal(rng)}
     while True:
         x, y = rng.standard_normal((2, 1, 8, 8)), np.eye(3)[rng.integers(3, size=2)]
-        net = [layers.Convolution(x, 3, 3, "conv1", rng=rng)]
+        net = [layers.Convolution(x, 3, 3, "conv1", **initial)]
         net += [layers.MaxPooling(net[-1], "pool1")]
         net += [layers.ReLU(net[-1], "relu1")]
-        net += [layers.Convolution(net[-1], 4, 3, "conv2", rng=rng)]
+        net += [layers.Convolution(net[-1], 4, 3, "conv2", **initial)]
         net += [layers.ReLU(net[-1], "relu2")]
         net += [layers.Flatten(net[-1], "flatten3")]
-        net += [layers.FC(net[-1], 3, "logits", rng=rng)]
+        net += [layers.FC(net[-1], 3, "logits", **initial)]
         conv = net[0]
         windows = conv.forward(x).reshape(2, 3, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5)
         second, first = np.sort(windows.reshape(-1, 4), axis=1)[:, -2:].T
@@ -178,8 +203,8 @@ def small_network(layers, rng):
 def check_network(layers, rng):
     """Check all parameters of a small network at once.
 
-    Returns the results, the number of parameters, and the seconds of the analytic and of the
-    numeric gradient.
+    Returns the results and the cost: the number of parameters, and the seconds of the analytic and
+    of the numeric gradient.
     """
     net, loss, x, y = small_network(layers, rng)
 
@@ -189,9 +214,10 @@ def check_network(layers, rng):
     seconds = []
     for _ in range(50):
         start = time.perf_counter()
-        grads = nn.backward_pass(net, loss, nn.forward_pass(net, x), y)
+        out = nn.forward_pass(net, x)
+        loss.forward(out, y)
+        grads = nn.backward_pass(net, loss, out, y)
         seconds.append(time.perf_counter() - start)
-    analytic_seconds = float(np.median(seconds))
 
     totals = {id(array): np.zeros_like(array) for array in nn.parameters(net).values()}
     for *pairs, _name in grads:
@@ -201,56 +227,45 @@ def check_network(layers, rng):
     for name, array in nn.parameters(net).items():
         label = f"network: {name.partition('.')[2]}"
         results.append(compare(label, totals[id(array)], numeric_gradient(f, array)))
-    numeric_seconds = time.perf_counter() - start
-    count = sum(array.size for array in nn.parameters(net).values())
-    return results, count, analytic_seconds, numeric_seconds
-
-
-@one_line_errors(resumes=False)
-def main(argv=None):
-    """Print the table and the cost of the numeric gradient; returns the exit status."""
-    config = parse(Config, argv, __doc__)
-    folder, layers = Path(config.save_dir) / "check_grads", load_layers(config.layers)
-    rng = np.random.default_rng(0)
-    results = []
-    for name, layer, x in layer_cases(layers, rng):
-        results += check_layer(name, layer, x, rng)
-    results += check_losses(layers, rng)
-    network_results, count, analytic_seconds, numeric_seconds = check_network(layers, rng)
-    results += network_results
-
-    failures = [result for result in results if not result.error < TOLERANCE]
-    columns = [("tensor", "<"), ("rel. error", ".1e"), ("worst index", "<")]
-    columns += [("analytic", ".5e"), ("numeric", ".5e"), ("", "<")]
-    rows = []
-    for result in results:
-        verdict = "FAIL" if result in failures else "pass"
-        index = str(result.index)
-        rows.append([result.name, result.error, index, result.analytic, result.numeric, verdict])
-    print(tables.text_table(columns, rows))
-    print(f"{len(results) - len(failures)} of {len(results)} below {TOLERANCE:g}")
-    rows = [{**result._asdict(), "passed": result not in failures} for result in results]
-    folder.mkdir(parents=True, exist_ok=True)
-    tables.write_table(folder / "gradients.csv", [*Result._fields, "passed"], rows)
-    cost = {
-        "num_params": count,
-        "analytic_seconds": analytic_seconds,
-        "numeric_seconds": numeric_seconds,
+    return results, {
+        "num_params": sum(array.size for array in nn.parameters(net).values()),
+        "analytic_seconds": float(np.median(seconds)),
+        "numeric_seconds": time.perf_counter() - start,
     }
-    files.write_json(folder / "results.json", {"tolerance": TOLERANCE, **cost})
 
-    ratio = numeric_seconds / analytic_seconds
-    lab_ratio = ratio / count * LAB_PARAMETERS
-    years = lab_ratio * LAB_STEPS * 0.01 / (365 * 24 * 3600)
-    print(
-        f"\nWhy analytic gradients: for the {count} parameters of the small network the numeric "
-        f"gradient took {numeric_seconds:.2f} s\nand the analytic one {1000 * analytic_seconds:.2f}"
-        f" ms, {ratio:,.0f} times less: two forward passes a parameter against one pass\nforward "
-        f"and one back. For the {LAB_PARAMETERS:,} parameters of the lab's network it would be "
-        f"{lab_ratio:,.0f} times; its {LAB_STEPS:,}\ntraining steps, at 10 ms each with analytic "
-        f"gradients {LAB_STEPS * 0.01:.0f} s, would take {years:.1f} years."
-    )
-    return 1 if failures else 0
+
+def check_gradients(layers, right, rng):
+    """The results of all gradients that can be checked, what is left out, and the cost."""
+    left_out, cost, results = [], {}, []
+    for name, layer, x in layer_cases(layers, rng, right, left_out):
+        results += check_layer(name, layer, x, rng)
+    results += check_losses(layers, rng, right)
+    if right >= session.NETWORK:
+        network_results, cost = check_network(layers, rng)
+        results += network_results
+    return results, left_out, cost
+
+
+def main(argv=None):
+    """Print what is known of the methods, then the table; returns the exit status."""
+    config = parse(Config, argv, __doc__)
+    with one_line_errors(resumes=False):
+        if config.task:
+            return import_module("checks.torch_checks").main(config.task)  # the only use of PyTorch
+        layers = session.load(config.layers)
+        methods = session.check(layers, config.only)
+        print(report(session.shown(methods, config.only)))
+        right = session.right_classes(layers, methods, config.only)
+        with quietly(not config.only):
+            results, left_out, cost = check_gradients(layers, right, np.random.default_rng(0))
+        passed = [result.error < TOLERANCE for result in results]
+        gradient_table.show(results, passed, () if config.only else left_out, TOLERANCE)
+        if not config.only:
+            folder = Path(config.save_dir) / "check_grads"
+            gradient_table.save(folder, results, passed, methods, cost, TOLERANCE)
+    if cost:
+        gradient_table.why_analytic(cost, LAB_PARAMETERS, LAB_STEPS)
+    return 0 if all(passed) and all(method.status == PASS for method in methods) else 1
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def copy_project(folder, extension=True):
     left_out = shutil.ignore_patterns(
         "__pycache__", "*.c", *([] if extension else ["*.so", "*.pyd"])
     )
-    for package in ("support", "kernels"):
+    for package in ("support", "kernels", "checks"):
         shutil.copytree(ROOT / package, folder / package, ignore=left_out)
     return folder
 

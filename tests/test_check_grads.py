@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 
 import numpy as np
@@ -9,6 +10,8 @@ import fast_layers
 import layers as plain_layers
 import nn
 import train
+from checks import tasks
+from conftest import ROOT
 
 BOTH = pytest.mark.parametrize("layers", [plain_layers, fast_layers], ids=lambda m: m.__name__)
 
@@ -26,7 +29,9 @@ def test_all_gradients_pass(layers, capsys, save_dir):
     assert "FAIL" not in out
     assert "821,706 parameters" in out
     errors = np.array([float(error) for error in re.findall(r" (\d\.\de[+-]\d\d)  ", out)])
-    assert len(errors) == out.count("  pass")
+    table = out.partition("9 of 9 done\n")[2]
+    assert len(errors) == table.count("  pass")
+    assert "40 of 40 below 1e-05" in table
     assert errors.max() < 1e-5
     assert np.mean(errors < 1e-7) > 0.5
     with (save_dir / "check_grads" / "gradients.csv").open() as file:
@@ -68,7 +73,11 @@ def test_a_flipped_sign_in_backward_params_fails(layers, name, which, monkeypatc
 
     monkeypatch.setattr(layer, "backward_params", flipped)
     assert check_grads.main(["--layers", layers.__name__]) == 1
-    assert ("weights", "bias")[which] in failures(capsys)
+    said = failures(capsys)
+    assert f"{name}.backward_params" in said
+    assert re.search(
+        f"gradient of the {('weights|filters', 'bias')[which]} has the wrong sign", said
+    )
 
 
 def test_a_flipped_sign_in_the_regularizer_fails(monkeypatch, capsys):
@@ -115,6 +124,79 @@ def test_ctrl_c_and_a_full_disk_end_it_in_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         check_grads.main([])
     assert stopped.value.code.endswith("No space left on device; make room")
+
+
+# --- a student's file ---------------------------------------------------------------------------
+
+
+def student_file(folder, *replacements):
+    source = (ROOT / "tests/student_layers.py").read_text(encoding="utf-8")
+    for old, new in replacements:
+        assert source.count(old) == 1
+        source = source.replace(old, new)
+    path = folder / "my_layers.py"
+    path.write_text(source, encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_with_the_interface_of_the_exercise_passes(tmp_path, capsys, save_dir):
+    assert check_grads.main(["--layers", student_file(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "9 of 9 done" in out
+    assert "Convolution 3x3 stride 2: TypeError" in out
+    assert "network: conv1.weights" in out
+    methods = json.loads((save_dir / "check_grads/results.json").read_text())["methods"]
+    assert methods == dict.fromkeys(tasks.ALL, "pass")
+
+
+def test_gaps_are_listed_and_the_rest_is_checked(tmp_path, capsys):
+    gaps = (
+        ("return inputs @ self.weights.T + self.bias", "pass"),
+        ("grad_bias = np.sum(grads, axis=0)\n", "grad_bias = ...\n"),
+        ("grad_weights = self.weight_decay * self.weights", "grad_weights = ..."),
+        ("return grads * (self.inputs > 0)", "return grads * (self.inputs > 1)"),
+    )
+    assert check_grads.main(["--layers", student_file(tmp_path, *gaps)]) == 1
+    out = capsys.readouterr().out
+    assert "Task 1: 4 of 7 done; next: FC.forward\nTask 2: 1 of 2 done" in out
+    assert "5 of 9 done" in out
+    table = out.partition("5 of 9 done\n")[2]
+    assert "Convolution 3x3 SAME: x" in table
+    assert "SoftmaxCrossEntropyWithLogits: x" in table
+    for name in ("ReLU", "FC", "L2Regularizer", "RegularizedLoss", "network"):
+        assert name not in table
+
+
+def test_what_the_exercise_gives_is_listed_where_it_is_wrong(tmp_path, capsys):
+    wrong = "out[:, :, y, z] = window.max(axis=2)", "out[:, :, y, z] = window.mean(axis=2)"
+    assert check_grads.main(["--layers", student_file(tmp_path, wrong)]) == 1
+    out = capsys.readouterr().out
+    assert "MaxPooling.forward                             FAIL   it takes the mean" in out
+    assert "9 of 10 done" in out
+
+
+def test_only_one_class_or_method(tmp_path, capsys):
+    forward = "self.inputs = inputs\n        return inputs @"
+    prints = forward, forward.replace("return", "print('seen')\n        return")
+    path = student_file(tmp_path, prints)
+    assert check_grads.main(["--layers", path]) == 0
+    assert "seen" not in capsys.readouterr().out
+    assert check_grads.main(["--layers", path, "--only", "FC"]) == 0
+    out = capsys.readouterr().out
+    assert "seen" in out
+    assert "3 of 3 done" in out
+    assert "ReLU" not in out
+    assert check_grads.main(["--only", "L2Regularizer.forward"]) == 0
+    assert "1 of 1 done" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"--only: expected one of FC, .* got 'Fc'"):
+        check_grads.main(["--only", "Fc"])
+
+
+def test_a_file_that_cannot_be_imported_is_said_with_its_line(tmp_path):
+    path = student_file(tmp_path, ("class ReLU:", "class ReLU"))
+    with pytest.raises(SystemExit, match=r"my_layers.py cannot be imported: SyntaxError: .*\n"
+                       r"    my_layers.py:\d+: class ReLU"):  # fmt: skip
+        check_grads.main(["--layers", path])
 
 
 def failures(capsys):

@@ -10,6 +10,7 @@ import sys
 import pytest
 from Cython.Compiler import Options
 
+from checks import tasks
 from conftest import ROOT, imported, needs_torch
 
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
@@ -18,6 +19,7 @@ SUPPORT = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in ROOT.glob("support/**/[!_]*.py")
 )
+CHECKS = sorted(f"checks.{path.stem}" for path in ROOT.glob("checks/[!_]*.py"))
 KERNELS = sorted(f"kernels.{path.stem}" for path in ROOT.glob("kernels/*.pyx"))
 EXTENSIONS = ["im2col_cython", *KERNELS]
 SCRIPTS = [m for m in MODULES if "\ndef run(" in (ROOT / f"{m}.py").read_text(encoding="utf-8")]
@@ -27,7 +29,7 @@ ALLOWED = {
     "layers": {"im2col_cython"},
     "fast_layers": {"kernels", "layers"},
     "nn": set(),
-    "check_grads": {"nn"},
+    "check_grads": {"checks", "nn"},
     "train": {"nn"},
     "train_l2reg": {"train"},
     "report": set(),
@@ -50,22 +52,41 @@ def imports(module):
     return names
 
 
+def is_a_solution(module):
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    return any(path.match(pattern) for pattern in tasks.SOLUTIONS)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, "im2col_cython", "kernels", "strong"}
+    ours = imports(module) & {*MODULES, "checks", "im2col_cython", "kernels", "strong"}
     assert ours <= ALLOWED[module]
 
 
 @pytest.mark.parametrize("module", SUPPORT)
 def test_support_knows_nothing_of_the_lesson(module):
-    assert not imports(module) & {*MODULES, "im2col_cython", "kernels", "strong"}
+    others = {*MODULES, "checks", "im2col_cython", "kernels", "strong"}
+    assert not imports(module) & others
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("module", STRONG)
 def test_strong_knows_no_script(module):
-    assert not imports(module) & {*MODULES, "im2col_cython", "kernels"}
+    assert not imports(module) & {*MODULES, "checks", "im2col_cython", "kernels"}
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("module", CHECKS)
+def test_checks_know_no_script_and_no_layers(module):
+    assert not imports(module) & {*MODULES, "im2col_cython", "kernels", "strong"}
+    assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("module", CHECKS)
+def test_only_solutions_import_solutions(module):
+    """What a hand-out leaves out, nothing in it asks for, but where the numbers are not there."""
+    asked = imported(ROOT / f"{module.replace('.', '/')}.py")
+    assert is_a_solution(module) or not any(map(is_a_solution, asked & set(CHECKS)))
 
 
 def test_strong_is_imported_only_where_it_is_asked_for():
@@ -95,7 +116,7 @@ def test_importing_a_module_runs_nothing(of_torch, tmp_path):
     """All of one half in one process, PyTorch takes seconds."""
     if of_torch:
         pytest.importorskip("torch")
-    modules = {*MODULES, *SUPPORT, *STRONG} - {"setup_cython"}
+    modules = {*MODULES, *SUPPORT, *STRONG, *CHECKS} - {"setup_cython"}
     modules = [m for m in modules if needs_torch(ROOT / f"{m.replace('.', '/')}.py") == of_torch]
     modules.sort(key=lambda m: len(ALLOWED.get(m, ())))  # what others import first
     assert modules
