@@ -4,16 +4,15 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 
-from support import files, locks, progress, surroundings
+from support import files, progress, surroundings
 from support.checkpoints import Position
 from support.errors import Diverged, Interrupted, RunError, one_line_errors
 from support.folders import claim
-from support.locks import _warn_of_no_locks, is_in_use, unlock
+from support.locks import unlock
 from support.options import (
     CommonConfig,
     available_threads,
@@ -116,6 +115,7 @@ def begun(save_dir, *argv, script="train"):
     """Parse options as a script does, and begin its run."""
     config = parse(Config, ["--save-dir", str(save_dir), *argv], "words", script)
     run = Run.start(save_dir / script, asdict(config), config.resume)
+    run.restore_arrays(params())
     unlock(run.folder)
     return config
 
@@ -166,7 +166,15 @@ def test_other_options_are_refused_with_the_line_to_type(tmp_path, monkeypatch):
         ("{", "config.json cannot be read or is damaged"),
         ("[1]", "config.json cannot be read or is damaged: it holds no object"),
         ('{"seed": -3}', "--seed: expected a number of at least 0, got -3"),
-        ('{"seed": "three"}', "--seed: expected a number, got three"),
+        ('{"seed": "three"}', "config.json is damaged: it says --seed three"),
+        ('{"seed": 1.5}', "config.json is damaged: it says --seed 1.5"),
+        ('{"seed": true}', "config.json is damaged: it says --seed True"),
+        ('{"train_size": "all"}', "config.json is damaged: it says --train-size all"),
+        ('{"rates": 1}', "config.json is damaged: it says --rates 1"),
+        ('{"rates": []}', "config.json is damaged: it says --rates []"),
+        ('{"data_dir": null}', "config.json is damaged: it says --data-dir None"),
+        ('{"dataset": {}}', "config.json is damaged: it says --dataset {}"),
+        ("[" * 100_000, "config.json cannot be read or is damaged: it is nested too deep"),
     ],
 )
 def test_a_damaged_config_is_told_in_one_line(tmp_path, content, message, capsys):
@@ -236,7 +244,7 @@ def test_a_new_run_moves_the_earlier_one_aside(tmp_path):
         end_epoch(run)
     seeds = {
         path.name: json.loads((path / "config.json").read_text())["seed"]
-        for path in tmp_path.iterdir()
+        for path in tmp_path.glob("train*")
     }
     assert seeds == {"train": 2, "train.2": 1, "train.1": 0}
     with (tmp_path / "train" / "history.csv").open() as file:
@@ -415,67 +423,6 @@ def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, cap
         files.write_whole(path, "content")
     assert str(path) in stop.value.code
     assert "MB are free" in stop.value.code
-
-
-# --- locks --------------------------------------------------------------------------------------
-
-HOLD = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from support.run import Run
-Run.start(sys.argv[2])
-print("locked", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_second_run_in_the_folder_is_refused_until_the_first_is_dead(tmp_path):
-    folder = tmp_path / "run"
-    first = subprocess.Popen(
-        [sys.executable, "-c", HOLD, ROOT, folder], stdout=subprocess.PIPE, text=True
-    )
-    assert first.stdout.readline() == "locked\n"
-    for resume in (False, True):
-        with pytest.raises(RunError, match=f"is in use by process {first.pid}"):
-            Run.start(folder, resume=resume)
-    first.kill()
-    first.communicate()
-    assert (folder / ".lock").exists()
-    Run.start(folder)
-    assert (tmp_path / "run.1").is_dir()
-
-
-@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO])
-def test_where_there_are_no_locks_a_run_warns_once_and_goes_on(
-    reason, tmp_path, monkeypatch, capsys
-):
-    def no_locks(_descriptor):
-        raise OSError(reason, os.strerror(reason))
-
-    monkeypatch.setattr(locks, "_lock_file", no_locks)
-    _warn_of_no_locks.cache_clear()
-    for name in ("a", "b"):
-        run = Run.start(tmp_path / name)
-    err = capsys.readouterr().err
-    assert f"warning: no locks in {tmp_path} ({os.strerror(reason)})" in err
-    assert err.count("\n") == 1
-    assert is_in_use(run.folder)
-    with run:
-        run.finish()
-    assert not is_in_use(run.folder)
-    (run.folder / ".lock").write_text("1\n")
-    assert is_in_use(run.folder)  # for all that is known
-
-
-@pytest.mark.parametrize("reason", [errno.EWOULDBLOCK, errno.EACCES])
-def test_only_would_block_means_in_use(reason, tmp_path, monkeypatch):
-    def held(_descriptor):
-        raise OSError(reason, os.strerror(reason))
-
-    (tmp_path / ".lock").write_text("123\n")
-    monkeypatch.setattr(locks, "_lock_file", held)
-    with pytest.raises(RunError, match="is in use by process 123; wait for it"):
-        Run.start(tmp_path)
 
 
 # --- the loop -----------------------------------------------------------------------------------
