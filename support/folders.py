@@ -122,7 +122,7 @@ def _results(folder):
     for name, kind in RESULT_TYPES.items():
         if name in results and not isinstance(results[name], kind):
             shown = f"{results[name]!r:.40}"
-            raise RunError(f"{path} is damaged: {name} is {shown}, expected a {kind.__name__}")
+            raise RunError(f"{path} is damaged: {name} is {shown}, expected {kind.__name__}")
     if results.get("status") == "finished" and "epochs" not in results:
         raise RunError(f"{path} is damaged: it does not say how many epochs are finished")
     return results
