@@ -40,7 +40,7 @@ def lock(folder):
             raise RunError(
                 f"{folder} is in use by process {owner}; wait for it or stop it"
             ) from None
-        if descriptor is None and not Path(folder).is_dir():
+        if descriptor is None and not os.access(folder, os.W_OK):
             raise
         _warn_of_no_locks(path.parent, error.strerror)
     _locks[path] = descriptor
