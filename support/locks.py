@@ -111,6 +111,7 @@ else:
 
     def _take(descriptor):
         """Lock a file; the system knows who did."""
+        # to close another descriptor of it would unlock it: who holds a lock does not look
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _owner(descriptor):
