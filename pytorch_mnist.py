@@ -169,7 +169,8 @@ def read_filters(path):
     weights = files.read_arrays(path).get("0.conv1.weights")
     if weights is None:
         return None
-    if weights.ndim != 2 or not weights.size or not np.isfinite(weights).all():
+    is_matrix = weights.ndim == 2 and weights.size > 0 and weights.dtype.kind == "f"
+    if not is_matrix or not np.isfinite(weights).all():
         raise ValueError("its filters are none")
     k = math.isqrt(weights.shape[1])
     return weights.reshape(-1, 1, k, k)
