@@ -12,7 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import comparisons, data, tables, torch_training
+from support import comparisons, data, files, tables, torch_training
 from support.errors import one_line_errors
 from support.facts import run_facts
 from support.options import option, parse
@@ -141,8 +141,8 @@ def compare(config, run, filters, note):
     """Put this run beside the NumPy run with the same λ, if there is one: a picture and a table."""
     name = f"train_l2reg/lambda_{config.weight_decay:g}" if config.weight_decay else "train"
     other = Record(Path(config.save_dir) / name)
-    weights = other.arrays("model.npz").get("0.conv1.weights")
-    if other.test_acc is None or weights is None or not other.history:
+    theirs = other.read("model.npz", read_filters, None)
+    if other.state != "finished" or other.test_acc is None or theirs is None or not other.history:
         state = f"{other.folder} is {other.state}, or of another network"
         reason = "; ".join(other.problems) or state
         print(f"no finished NumPy run with the same λ to compare with: {reason}")
@@ -151,9 +151,8 @@ def compare(config, run, filters, note):
     if unlike := differences({**other.results, **other.config}, ours):
         print(f"no comparison with the NumPy run, which is another one: {'; '.join(unlike)}")
         return
-    k = math.isqrt(weights[0].size)
     makers = {
-        "NumPy": (weights.reshape(-1, 1, k, k), other.epochs, other.test_acc),
+        "NumPy": (theirs, other.epochs, other.test_acc),
         "PyTorch": (filters, run.history, run.results["test_acc"]),
     }
     columns = [
@@ -163,6 +162,21 @@ def compare(config, run, filters, note):
     comparisons.draw_side_by_side(run.folder / "comparison.png", columns, note)
     write_comparison(run.folder / "comparison.csv", other.epochs, run.history)
     print(f"test accuracy: NumPy {other.test_acc:.2%}, PyTorch {run.results['test_acc']:.2%}")
+
+
+def read_filters(path):
+    """The first layer's filters in the model.npz of a NumPy run, (F, 1, k, k); None if it has none.
+
+    Raises: OSError, ValueError.
+    """
+    weights = files.read_arrays(path).get("0.conv1.weights")
+    if weights is None:
+        return None
+    is_matrix = weights.ndim == 2 and weights.size > 0 and weights.dtype.kind == "f"
+    if not is_matrix or not np.isfinite(weights).all():
+        raise ValueError("its filters are none")
+    k = math.isqrt(weights.shape[1])
+    return weights.reshape(-1, 1, k, k)
 
 
 def write_comparison(path, numpy_history, pytorch_history):

@@ -137,7 +137,7 @@ def one_run(folder):
         return
     try:
         with tempfile.TemporaryDirectory() as elsewhere:
-            yield folder if rank() == 0 else Path(elsewhere)
+            yield folder if rank() == 0 else Path(elsewhere, "run")
     except RuntimeError as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise

@@ -103,7 +103,7 @@ def run(config, cifar):
     model = model.to(device, memory_format=torch.channels_last)
     averaged_model = torch_training.averaged(model)
     folder = Path(config.save_dir) / "teach"
-    with common.start(folder, config, cifar, model, device) as this:
+    with common.start(folder, config, cifar, model, device, teacher_model=teacher.digest) as this:
         this.show(cifar, lambda: torch_training.first_filters(model.conv1), config.tensorboard)
         train(this, config, cifar, model, averaged_model, teacher)
         this.finish(lambda: test(this, config, cifar, model, averaged_model))

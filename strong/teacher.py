@@ -14,10 +14,11 @@ as it is and mirrored: its logits are kept, and the student's steps cost no more
 Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015.
 """
 
+import io
 import pickle
 from pathlib import Path
 
-from support import files, torch_training
+from support import facts, files, torch_training
 from support.errors import RunError
 
 import numpy as np
@@ -33,12 +34,14 @@ TEMPERATURE = 8.0
 def load(path, all_images, device):
     """The network that the run of --model strong in the folder path has left.
 
+    Its digest is that of the file that holds it.
     Raises: RunError if there is none, or if it was trained with the validation images and the
     student is not (all_images).
     """
     try:
         options = files.read_json(Path(path) / "config.json")
-        state = torch.load(Path(path) / "model.pt", map_location=device, weights_only=True)
+        content = (Path(path) / "model.pt").read_bytes()
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if options["model"] != "strong":
             raise RunError("it is not a run of --model strong")
         bfloat16 = options["bfloat16"] and torch_training.has_fast_bfloat16(device)
@@ -52,6 +55,7 @@ def load(path, all_images, device):
         raise RunError(
             f"--teacher: {path} was trained with the validation images; leave out --no-all-images"
         )
+    model.digest = facts.digest(content)
     return model.to(device)
 
 

@@ -1,19 +1,22 @@
-"""Checkpoints: what they hold, the newest and the one before, and their two formats."""
+"""Checkpoints: what they hold, the newest and the one before, and their two formats.
+
+After the .npz or .pt file that NumPy or PyTorch writes, and reads with this after it, stands the
+SHA-256 of all its bytes.
+"""
 
 import hashlib
 import io
 import json
 import sys
-import zipfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from support.errors import RunError
-from support.files import read_arrays, write_whole
+from support.files import arrays_in, in_one_line, write_whole
 
 import numpy as np
 
-DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile)
+SEAL_LENGTH = 64  # hexadecimal digits
 
 
 @dataclass
@@ -28,6 +31,18 @@ class Position:
     last_loss: float | None = None  # of a step
     lr: float = 0.0  # of the last step
     seconds: float = 0.0
+
+    def add(self, loss, num_images, num_correct, lr):
+        """Count a step; loss: the mean over its images."""
+        self.num_seen += num_images
+        self.num_correct += num_correct
+        self.loss_sum += loss * num_images
+        self.last_loss, self.lr = loss, lr
+
+    @property
+    def num_begun(self):
+        """Epochs."""
+        return self.epoch if self.step else self.epoch - 1
 
     @property
     def mean_loss(self):
@@ -47,6 +62,7 @@ class Checkpoints:
     def __init__(self, folder):
         self.folder = folder
         self.format = None
+        self._is_newest_whole = True
 
     def hold_arrays(self, params):
         """A dict of NumPy arrays, or an object with arrays(), which returns it, and load(dict)."""
@@ -71,8 +87,8 @@ class Checkpoints:
             try:
                 for name, part in parts.items():
                     part.load_state_dict(saved[name])
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise RunError(" ".join(str(error).split())) from error
+            except Exception as error:
+                raise RunError(in_one_line(error)) from error
 
         def state():
             return {name: part.state_dict() for name, part in parts.items()}
@@ -83,17 +99,22 @@ class Checkpoints:
         """Set all that they hold to the newest whole one; its (position, history), or None if there
         is no checkpoint.
 
-        Raises: RunError if there are checkpoints and none is whole, or of this network.
+        Raises: RunError if there are checkpoints and none is whole, or of this network, or if there
+        was one, since an epoch was finished.
         """
+        newest, previous = self._paths()
         problems = []
-        for path in self._paths():
-            if not path.exists():
-                continue
+        for path in (newest, previous):
             try:
-                saved, notes = self.format.read(path)
-                position = Position(**notes["position"])
-            except DAMAGES as error:
-                problems.append(f"{path} is damaged: {error}")
+                saved, notes = self.format.decode(unsealed(path.read_bytes()))
+                position, history = Position(**notes["position"]), notes["history"]
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # whatever it is, it cannot be gone on from
+                what = "cannot be read" if isinstance(error, OSError) else "is damaged"
+                problems.append(f"{path} {what}: {in_one_line(error)}")
+                if path == newest:
+                    self._is_newest_whole = False
                 continue
             try:
                 self._load(saved)
@@ -101,9 +122,13 @@ class Checkpoints:
                 raise RunError(f"{path} is of another network: {error}") from error
             if problems:
                 print(f"warning: {problems[0]}; going on from {path}", file=sys.stderr)
-            return position, notes["history"]
+            return position, history
+        if (self.folder / "history.csv").exists() and not problems:
+            problems.append(f"{newest} is not there any more")
         if problems:
-            raise RunError("; ".join(problems))
+            raise RunError(
+                f"{'; '.join(problems)}; without --resume a new run begins, and this one is kept"
+            )
         return None
 
     def name_not_finite(self):
@@ -112,13 +137,12 @@ class Checkpoints:
         return next((name for name, array in leaves if not self.format.is_finite(array)), None)
 
     def save(self, position, history):
-        """Save a new one; the one before is kept."""
+        """Save a new one; the one before is kept, unless it could not be read."""
         newest, previous = self._paths()
         notes = {"position": asdict(position), "history": history}
-        content = self.format.encode(self._state(), notes)
-        with suppress(FileNotFoundError):
-            newest.replace(previous)
-        write_whole(newest, content)
+        content = sealed(self.format.encode(self._state(), json.dumps(notes)))
+        write_whole(newest, content, keep=previous if self._is_newest_whole else None)
+        self._is_newest_whole = True
 
     def forget_previous(self):
         with suppress(OSError):
@@ -130,7 +154,7 @@ class Checkpoints:
 
 
 class Arrays:
-    """Checkpoints of NumPy arrays: .npz, with the notes and a checksum as JSON in it."""
+    """Checkpoints of NumPy arrays: .npz, with the notes, a text, among them."""
 
     suffix = ".npz"
 
@@ -142,20 +166,18 @@ class Arrays:
     def encode(state, notes):
         buffer = io.BytesIO()
         arrays = {f"param:{name}": array for name, array in state.items()}
-        text = json.dumps({**notes, "sha256": _digest(state, notes)})
-        np.savez(buffer, notes=np.array(text), **arrays)
+        np.savez(buffer, notes=np.array(notes), **arrays)
         return buffer.getvalue()
 
     @staticmethod
-    def read(path):
-        saved = read_arrays(path)
+    def decode(content):
+        saved = arrays_in(io.BytesIO(content))
         notes = json.loads(str(saved.pop("notes")))
-        saved = {name.removeprefix("param:"): array for name, array in saved.items()}
-        return _checked(saved, notes)
+        return {name.removeprefix("param:"): array for name, array in saved.items()}, notes
 
 
 class Tensors:
-    """Checkpoints of PyTorch's state_dicts: .pt, with the notes and a checksum as JSON in it."""
+    """Checkpoints of PyTorch's state_dicts: .pt, with the notes, a text, beside them."""
 
     suffix = ".pt"
 
@@ -168,21 +190,32 @@ class Tensors:
         import torch
 
         buffer = io.BytesIO()
-        text = json.dumps({**notes, "sha256": _digest(state, notes)})
-        torch.save({"notes": text, "state": state}, buffer)
+        torch.save({"notes": notes, "state": state}, buffer)
         return buffer.getvalue()
 
     @staticmethod
-    def read(path):
-        import pickle
-
+    def decode(content):
         import torch
 
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ValueError(" ".join(str(error).split())[:200]) from error
-        return _checked(content["state"], json.loads(content["notes"]))
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return saved["state"], json.loads(saved["notes"])
+
+
+def sealed(content):
+    """The content of a file with its checksum after it."""
+    return content + _checksum(content)
+
+
+def unsealed(content):
+    """The content alone. Raises: ValueError if its checksum is wrong."""
+    content, seal = content[:-SEAL_LENGTH], content[-SEAL_LENGTH:]
+    if seal != _checksum(content):
+        raise ValueError("its checksum is wrong, or older scripts wrote it")
+    return content
+
+
+def _checksum(content):
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _leaves(state, path=""):
@@ -193,20 +226,3 @@ def _leaves(state, path=""):
             yield from _leaves(value, f"{path}.{name}" if path else str(name))
     elif hasattr(state, "dtype"):
         yield path, state
-
-
-def _digest(state, notes):
-    """SHA-256 of all arrays and of the notes."""
-    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
-    for path, array in _leaves(state):
-        if hasattr(array, "detach"):
-            array = array.detach().cpu().float().numpy()
-        digest.update(f"{path} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _checked(state, notes):
-    if notes.pop("sha256") != _digest(state, notes):
-        raise ValueError("its checksum is wrong")
-    return state, notes

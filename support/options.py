@@ -107,7 +107,7 @@ def _out_of_bounds(number, bounds):
         return f"number of at least {low}"
     if high is not None and not number <= high:
         return f"number of at most {high}"
-    return None if math.isfinite(number) else "finite number"
+    return None if isinstance(number, int) or math.isfinite(number) else "finite number"
 
 
 def flag(name):
@@ -165,9 +165,13 @@ def parse(config_class, argv, description, script=None):
         parser.error(str(error))
 
 
+def _default(f):
+    return f.default if f.default is not MISSING else f.default_factory()
+
+
 def _add_option(parser, f):
     """Tell a parser of a field of a Config."""
-    default = f.default if f.default is not MISSING else f.default_factory()
+    default = _default(f)
     has_default = default not in (None, "") and default is not False
     # "%" has a meaning in argparse's help
     value = f" [{_shown(default)}]".replace("%", "%%") if has_default else ""
@@ -202,8 +206,22 @@ def one_option(argv, name, default, script=None):
 def _earlier_options(config_class, argv, script):
     """The options of the run that argv asks to resume, but those that say where things are now."""
     now = {"save_dir", "resume", *(["data_dir"] if os.environ.get("DATA_DIR") else [])}
-    known = {f.name for f in fields(config_class)} - now
-    return {name: value for name, value in _resumed(argv, script).items() if name in known}
+    known = {f.name: f for f in fields(config_class) if f.name not in now}
+    earlier = {name: value for name, value in _resumed(argv, script).items() if name in known}
+    for name, value in earlier.items():
+        if not _is_of_its_type(value, _default(known[name])):
+            raise RunError(f"config.json is damaged: it says {flag(name)} {str(value)[:60]}")
+    return earlier
+
+
+def _is_of_its_type(value, default):
+    """Whether the value of an option may take the place of its default; None: a number or None."""
+    if default is None:
+        return value is None or type(value) is int
+    if isinstance(default, list):
+        is_list = isinstance(value, list) and value != []
+        return is_list and all(_is_of_its_type(number, default[0]) for number in value)
+    return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 
 def _resumed(argv, script):

@@ -19,15 +19,14 @@ import math
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from support import checkpoints, folders, progress
+from support.batches import Batch, shuffled
 from support.checkpoints import Checkpoints, Position
-from support.errors import Diverged, Interrupted
+from support.errors import Diverged, Interrupted, RunError
 from support.facts import hint_at_other_programs
-from support.files import read_json_if_there, write_json
+from support.files import write_json
 from support.gallery import Gallery
 from support.locks import unlock
 from support.signals import Signals
@@ -40,21 +39,6 @@ import numpy as np
 HISTORY_COLUMNS = ["epoch", "lr", "train_loss", "train_acc", "valid_loss", "valid_acc", "seconds"]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The images of a step."""
-
-    indices: np.ndarray
-    step: int  # of the epoch, from 1
-    progress: float  # share of all training that is done at the middle of the step: never 0 or 1
-    seeds: tuple
-
-    @cached_property
-    def rng(self):
-        """Random numbers of this step, which depend on nothing but the seed and the step."""
-        return np.random.default_rng(self.seeds)
-
-
 class Run:
     """One training run and its folder. Made by Run.start; used as above.
 
@@ -64,14 +48,14 @@ class Run:
     a bar. signals: see Signals.
     """
 
-    def __init__(self, folder, options, resuming):
+    def __init__(self, folder, options, facts, earlier_results):
         self.folder, self.position = folder, Position()
-        self.history, self.results = [], {}
+        self.history, self.results = [], earlier_results or {}
         self.is_finished = False
         self.rank, self.has_bar = 0, sys.stderr.isatty()
         self.signals = Signals(self._stop)
-        self._resuming = resuming
-        self._save_dir = options.get("save_dir", str(ROOT / "out"))
+        self._options, self._facts = options, facts
+        self._is_resumed = earlier_results is not None
         self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
         self._checkpoints = Checkpoints(folder)
         self._gallery = self._log = None
@@ -90,15 +74,14 @@ class Run:
         Raises: RunError if the folder cannot be written or is in use, or if the options do not fit.
         """
         folder, options = Path(folder), options or {}
-        run = cls(folder, options, folders.begin(folder, options, resume, fixed, facts))
-        run.results = read_json_if_there(folder / "results.json") if run._resuming else {}
-        epochs = options.get("epochs", 0)
-        if run.results.get("status") == "finished" and run.results["epochs"] >= epochs:
+        run = cls(folder, options, facts, folders.begin(folder, options, resume, fixed, facts))
+        if folders.is_finished(run.results, options):
             run.is_finished = True
             print(f"{folder} is finished: {run.results['epochs']} epochs; nothing to resume")
-        else:
+            return run
+        if not run._is_resumed:
             run.write_results(status="running", **facts)
-            hint_at_other_programs(options.get("threads", 1))
+        hint_at_other_programs(options.get("threads", 1))
         return run
 
     # --- before training ---
@@ -121,7 +104,7 @@ class Run:
         """Save params, a dict of NumPy arrays, in checkpoints; set them in place from the last one.
 
         Or an object with arrays(), which returns the dict, and load(dict).
-        Raises: RunError if there are checkpoints and none is whole, or of this network.
+        Raises: RunError if the run cannot go on from what is there.
         """
         self._checkpoints.hold_arrays(params)
         self._restore()
@@ -132,13 +115,23 @@ class Run:
         self._restore()
 
     def _restore(self):
-        if self._resuming and (restored := self._checkpoints.restore()):
+        """Go on where a resumed run was, and only then write that it goes on, and how."""
+        if not self._is_resumed:
+            return
+        if restored := self._checkpoints.restore():
             self.position, self.history = restored
-            at = self.position
-            if not self.is_finished:
-                print(f"resuming {self.folder} in epoch {at.epoch} after step {at.step}")
-            if self.history:
-                write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
+        if self.is_finished:
+            return
+        at, epochs = self.position, self._options.get("epochs", math.inf)
+        if at.num_begun > epochs:
+            raise RunError(
+                f"cannot resume {self.folder} with --epochs {epochs}: it is in epoch {at.epoch}"
+            )
+        write_json(self.folder / "config.json", self._options)
+        self.write_results(status="running", **self._facts)
+        print(f"resuming {self.folder} in epoch {at.epoch} after step {at.step}")
+        if self.history:
+            write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
 
     # --- training ---
 
@@ -162,9 +155,8 @@ class Run:
         one, and Interrupted.
         """
         at = self.position
-        images = np.arange(images) if np.ndim(images) == 0 else images
-        order = images[np.random.default_rng([seed, at.epoch]).permutation(len(images))]
-        num_steps = -(-len(images) // batch_size)
+        order = shuffled(images, seed, at.epoch)
+        num_steps = -(-len(order) // batch_size)
         title = f"epoch {at.epoch}/{self._max_epochs}"
         started = time.perf_counter() - at.seconds
         for i in progress.shown(at, num_steps, title, self.has_bar):
@@ -200,9 +192,7 @@ class Run:
                 f"the loss is {loss} in epoch {at.epoch}, step {at.step + 1}, at learning rate "
                 f"{lr:g}; the last finite loss was {last}; {self._advice()}"
             )
-        at.last_loss, at.lr = loss, lr
-        at.num_seen, at.num_correct = at.num_seen + num_images, at.num_correct + int(num_correct)
-        at.loss_sum += loss * num_images
+        at.add(loss, num_images, int(num_correct), lr)
 
     def end_epoch(self, validate, then=None):
         """Evaluate, add a row to the history, draw, and save where the next epoch starts.
@@ -274,7 +264,8 @@ class Run:
         return self
 
     def __exit__(self, _kind, error, _trace):
-        if isinstance(error, Exception | KeyboardInterrupt):
+        is_running = self.results.get("status") == "running"  # a finished one stays finished
+        if isinstance(error, Exception | KeyboardInterrupt) and is_running:
             status = "diverged" if isinstance(error, Diverged) else "interrupted"
             with suppress(OSError):
                 self.write_results(status=status)
@@ -291,7 +282,8 @@ class Run:
     def _stop(self, signum):
         """Save and raise Interrupted."""
         self.save_checkpoint()
-        command = folders.command(self._save_dir, self.signals.agree is None)
+        save_dir = self._options.get("save_dir", str(ROOT / "out"))
+        command = folders.command(save_dir, self.signals.agree is None)
         raise Interrupted(
             signum,
             f"interrupted in epoch {self.position.epoch} after step {self.position.step}; "

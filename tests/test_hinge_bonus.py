@@ -54,7 +54,7 @@ def test_both_losses_several_seeds_a_table_and_a_figure(tiny_cifar, tmp_path, mo
     options += ["--device", "cpu", "--no-average", "--no-views"]
     hinge_bonus.main(options)
     folder = tmp_path / "hinge_bonus"
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(path.name for path in folder.glob("[!.]*")) == [
         "comparison.csv",
         "comparison.png",
         "config.json",

@@ -126,6 +126,25 @@ def test_a_numpy_run_that_cannot_be_read_is_no_comparison(numpy_run, capsys, nam
     assert (f"train/{name} cannot be read" in line) == damaged
 
 
+@pytest.mark.parametrize("status", ["interrupted", "diverged", "running", 3])
+def test_a_numpy_run_that_is_not_finished_is_no_comparison(numpy_run, capsys, status):
+    files.write_json(numpy_run / "results.json", {"status": status, "test_acc": 0.25})
+    compare(numpy_run.parent)
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("no finished NumPy run with the same λ to compare with: ")
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [np.ones(4), np.array(1.0), np.ones((0, 25)), np.array([["a"]]), np.full((4, 9), np.nan)],
+)
+def test_filters_that_are_none_are_no_comparison(numpy_run, capsys, weights):
+    files.write_arrays(numpy_run / "model.npz", {"0.conv1.weights": weights})
+    compare(numpy_run.parent)
+    [line] = capsys.readouterr().out.splitlines()
+    assert "train/model.npz cannot be read: its filters are none" in line
+
+
 def test_the_learning_rates_of_task_1():
     assert pytorch_mnist.LR_POLICY == train.LR_POLICY
     config = pytorch_mnist.Config(lr_scale=2)

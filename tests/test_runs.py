@@ -4,16 +4,16 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 
-from support import files, locks, progress, surroundings
-from support.checkpoints import Position
+from support import files, progress, surroundings
+from support.checkpoints import Position, sealed
 from support.errors import Diverged, Interrupted, RunError, one_line_errors
+from support.facts import digest, fingerprint
 from support.folders import claim
-from support.locks import _warn_of_no_locks, is_in_use, unlock
+from support.locks import is_in_use, unlock
 from support.options import (
     CommonConfig,
     available_threads,
@@ -116,6 +116,7 @@ def begun(save_dir, *argv, script="train"):
     """Parse options as a script does, and begin its run."""
     config = parse(Config, ["--save-dir", str(save_dir), *argv], "words", script)
     run = Run.start(save_dir / script, asdict(config), config.resume)
+    run.restore_arrays(params())
     unlock(run.folder)
     return config
 
@@ -166,7 +167,15 @@ def test_other_options_are_refused_with_the_line_to_type(tmp_path, monkeypatch):
         ("{", "config.json cannot be read or is damaged"),
         ("[1]", "config.json cannot be read or is damaged: it holds no object"),
         ('{"seed": -3}', "--seed: expected a number of at least 0, got -3"),
-        ('{"seed": "three"}', "--seed: expected a number, got three"),
+        ('{"seed": "three"}', "config.json is damaged: it says --seed three"),
+        ('{"seed": 1.5}', "config.json is damaged: it says --seed 1.5"),
+        ('{"seed": true}', "config.json is damaged: it says --seed True"),
+        ('{"train_size": "all"}', "config.json is damaged: it says --train-size all"),
+        ('{"rates": 1}', "config.json is damaged: it says --rates 1"),
+        ('{"rates": []}', "config.json is damaged: it says --rates []"),
+        ('{"data_dir": null}', "config.json is damaged: it says --data-dir None"),
+        ('{"dataset": {}}', "config.json is damaged: it says --dataset {}"),
+        ("[" * 100_000, "config.json cannot be read or is damaged: it is nested too deep"),
     ],
 )
 def test_a_damaged_config_is_told_in_one_line(tmp_path, content, message, capsys):
@@ -236,7 +245,7 @@ def test_a_new_run_moves_the_earlier_one_aside(tmp_path):
         end_epoch(run)
     seeds = {
         path.name: json.loads((path / "config.json").read_text())["seed"]
-        for path in tmp_path.iterdir()
+        for path in tmp_path.glob("train*")
     }
     assert seeds == {"train": 2, "train.2": 1, "train.1": 0}
     with (tmp_path / "train" / "history.csv").open() as file:
@@ -335,6 +344,124 @@ def test_a_finished_run_says_so(tmp_path, capsys):
     assert not Run.start(tmp_path / "run", {"epochs": 3}, resume=True).is_finished
 
 
+def folder_content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def ended_run(folder, position, **results):
+    """A run of 3 epochs that has come so far; without results, it was interrupted there."""
+    run = Run.start(folder, {"epochs": 3})
+    run.restore_arrays(params())
+    with run:
+        run.position.num_seen = 1
+        run.end_epoch(lambda: ROW)
+        run.position = position
+        run.save_checkpoint()
+        run.write_results(status="interrupted", **results)
+    return run
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_run_is_not_finished_with_fewer_epochs_than_it_has_begun(tmp_path, step):
+    ended_run(tmp_path / "run", Position(epoch=3, step=step))
+    before = folder_content(tmp_path / "run")
+    num_begun = 3 if step else 2
+    run = Run.start(tmp_path / "run", {"epochs": num_begun - 1}, resume=True)
+    with pytest.raises(RunError, match=rf"with --epochs {num_begun - 1}: it is in epoch 3$"), run:
+        run.restore_arrays(params())
+    assert folder_content(tmp_path / "run") == before
+    with Run.start(tmp_path / "run", {"epochs": num_begun}, resume=True) as run:
+        run.restore_arrays(params())
+    assert files.read_json(tmp_path / "run" / "config.json") == {"epochs": num_begun}
+
+
+def test_a_finished_run_with_fewer_epochs_stays_as_it_is(tmp_path, capsys):
+    ended_run(tmp_path / "run", Position(epoch=4), epochs=3, test_acc=0.5)
+    files.write_json(tmp_path / "run" / "results.json", {"status": "finished", "epochs": 3})
+    before = folder_content(tmp_path / "run")
+    with Run.start(tmp_path / "run", {"epochs": 1}, resume=True) as run:
+        run.restore_arrays(params())
+        assert list(run.epochs(1)) == []
+        run.finish(lambda: pytest.fail("tested again"))
+    assert folder_content(tmp_path / "run") == before
+    assert "is finished: 3 epochs; nothing to resume" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("epochs", [3, 5])
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_in_their_place(tmp_path, epochs):
+    ended_run(tmp_path / "run", Position(epoch=4))
+    files.write_json(tmp_path / "run" / "results.json", {"status": "finished", "epochs": 3})
+    for path in (tmp_path / "run").glob("checkpoint*"):
+        path.unlink()
+    before = folder_content(tmp_path / "run")
+    run = Run.start(tmp_path / "run", {"epochs": epochs}, resume=True)
+    with pytest.raises(RunError, match="is not there any more; without --resume a new"), run:
+        run.restore_arrays(params())
+    assert folder_content(tmp_path / "run") == before
+
+
+def test_several_runs_are_not_resumed_with_fewer_epochs(tmp_path):
+    claim(tmp_path / "several", {"epochs": 3}, resume=False)
+    with pytest.raises(RunError, match="with --epochs 2: it was 3, and fewer are another run"):
+        claim(tmp_path / "several", {"epochs": 2}, resume=True)
+    assert files.read_json(tmp_path / "several" / "config.json") == {"epochs": 3}
+
+
+def test_an_error_after_the_end_leaves_a_run_finished(tmp_path):
+    with pytest.raises(KeyError), Run.start(tmp_path / "run") as run:
+        run.restore_arrays(params())
+        run.finish()
+        raise KeyError
+    assert files.read_json(tmp_path / "run" / "results.json")["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read or is damaged"),
+        ("[]", "it holds no object"),
+        ("[" * 100_000, "it is nested too deep"),
+        ('{"status": "finished"}', "does not say how many epochs"),
+        ('{"status": "finished", "epochs": "3"}', "epochs is '3', expected int"),
+        ('{"status": ["finished"]}', "status is"),
+        ('{"test_acc": {}}', "test_acc is {}, expected float"),
+        ('{"versions": 3}', "versions is 3, expected dict"),
+    ],
+)
+def test_damaged_results_are_told_in_one_line(tmp_path, content, message):
+    ended_run(tmp_path / "run", Position(epoch=3))
+    (tmp_path / "run" / "results.json").write_text(content)
+    with pytest.raises(RunError, match=message) as error:
+        Run.start(tmp_path / "run", {"epochs": 3}, resume=True)
+    assert "results.json" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not is_in_use(tmp_path / "run")
+
+
+def test_resume_refuses_other_images_and_another_teacher(tmp_path, digits):
+    facts = {"training_data": fingerprint(digits), "teacher_model": digest(b"one")}
+    Run.start(tmp_path / "run", **facts)
+    brighter = replace(digits, train_x=digits.train_x + np.float32(0.1))
+    relabelled = replace(digits, train_y=digits.train_y[::-1])
+    for other in (brighter, relabelled):
+        with pytest.raises(RunError, match=r"on other data: training data was sha256 .*, now"):
+            Run.start(tmp_path / "run", {}, True, **{**facts, "training_data": fingerprint(other)})
+    with pytest.raises(RunError, match="teacher model was sha256"):
+        Run.start(tmp_path / "run", {}, True, **{**facts, "teacher_model": digest(b"another")})
+    Run.start(tmp_path / "run", {}, True, **facts)
+
+
+def test_resume_warns_of_another_processor_and_other_versions_in_one_line(tmp_path, capsys):
+    facts = {"processor": "old", "versions": {"numpy": "2.1", "python": "3.11"}}
+    Run.start(tmp_path / "run", **facts)
+    facts = {"processor": "new", "versions": {"numpy": "2.2", "python": "3.12"}}
+    Run.start(tmp_path / "run", {}, True, **facts)
+    assert capsys.readouterr().out == (
+        "warning: processor old before, new now; numpy 2.1 before, 2.2 now: the last digits may "
+        "differ from those of an uninterrupted run\n"
+    )
+
+
 def damage(path, how):
     content = path.read_bytes()
     if how == "cut":
@@ -377,6 +504,86 @@ def test_without_a_whole_checkpoint_resuming_is_refused_in_one_line(tmp_path, ho
     assert "\n" not in str(error.value)
 
 
+def checkpoint_of(folder, kind):
+    """A run that has saved twice, in epochs 3 and 4, what it holds, and its newest checkpoint."""
+    run = Run.start(folder)
+    if kind == "pt":
+        torch = pytest.importorskip("torch")
+        parts = {"optimizer": torch.optim.SGD([torch.zeros(3)], 0.1, weight_decay=0.002)}
+        run.restore_torch(**parts)
+    else:
+        run.restore_arrays(params())
+    for epoch in (3, 4):
+        run.position = Position(epoch=epoch)
+        run.save_checkpoint()
+    unlock(folder)
+    return run, folder / f"checkpoint.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["npz", "pt"])
+def test_a_bit_that_flips_anywhere_is_damage(tmp_path, kind, rng, capsys):
+    run, path = checkpoint_of(tmp_path / "run", kind)
+    content = path.read_bytes()
+    for place in rng.integers(8 * len(content), size=60):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        assert run._checkpoints.restore()[0].epoch == 3
+    path.write_bytes(content)
+    assert run._checkpoints.restore()[0].epoch == 4
+
+
+@pytest.mark.parametrize("kind", ["npz", "pt"])
+@pytest.mark.parametrize("content", [b"no file of that kind", b"", b"\x80\x02K\x01."])
+def test_what_cannot_be_decoded_is_damage_whatever_it_raises(tmp_path, kind, content, capsys):
+    run, path = checkpoint_of(tmp_path / "run", kind)
+    path.write_bytes(sealed(content))
+    assert run._checkpoints.restore()[0].epoch == 3
+    assert "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["npz", "pt"])
+def test_checkpoints_are_files_that_numpy_and_pytorch_read(tmp_path, kind):
+    _, path = checkpoint_of(tmp_path / "run", kind)
+    if kind == "npz":
+        assert files.read_arrays(path)["param:0.fc.weights"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    else:
+        torch = pytest.importorskip("torch")
+        saved = torch.load(path, weights_only=True)["state"]
+        assert saved["optimizer"]["param_groups"][0]["weight_decay"] == 0.002
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_a_whole_one(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    checkpoint_of(folder, "npz")
+    damage(folder / "checkpoint.npz", "cut")
+    run = Run.start(folder, resume=True)
+    run.restore_arrays(params())
+    whole = (folder / "checkpoint.previous.npz").read_bytes()
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        run.save_checkpoint()
+    assert (folder / "checkpoint.previous.npz").read_bytes() == whole
+    run.position = Position(epoch=5)
+    run.save_checkpoint()
+    assert (folder / "checkpoint.previous.npz").read_bytes() == whole
+    assert run._checkpoints.restore()[0].epoch == 5
+    run.save_checkpoint()
+    assert (folder / "checkpoint.previous.npz").read_bytes() != whole
+
+
+def test_a_checkpoint_of_older_scripts_is_refused_with_the_reason(tmp_path):
+    _, path = checkpoint_of(tmp_path / "run", "npz")
+    path.with_name("checkpoint.previous.npz").unlink()
+    files.write_arrays(path, {"param:0.fc.weights": np.ones(3), "notes": np.array("{}")})
+    with pytest.raises(RunError, match="checksum is wrong, or older scripts wrote it; without"):
+        resumed(tmp_path / "run", params())
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     saved_run(tmp_path / "run")
     with pytest.raises(RunError, match=r"of another network: .*0\.fc\.bias"):
@@ -415,67 +622,6 @@ def test_a_full_disk_is_told_with_path_and_free_space(tmp_path, monkeypatch, cap
         files.write_whole(path, "content")
     assert str(path) in stop.value.code
     assert "MB are free" in stop.value.code
-
-
-# --- locks --------------------------------------------------------------------------------------
-
-HOLD = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from support.run import Run
-Run.start(sys.argv[2])
-print("locked", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_second_run_in_the_folder_is_refused_until_the_first_is_dead(tmp_path):
-    folder = tmp_path / "run"
-    first = subprocess.Popen(
-        [sys.executable, "-c", HOLD, ROOT, folder], stdout=subprocess.PIPE, text=True
-    )
-    assert first.stdout.readline() == "locked\n"
-    for resume in (False, True):
-        with pytest.raises(RunError, match=f"is in use by process {first.pid}"):
-            Run.start(folder, resume=resume)
-    first.kill()
-    first.communicate()
-    assert (folder / ".lock").exists()
-    Run.start(folder)
-    assert (tmp_path / "run.1").is_dir()
-
-
-@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO])
-def test_where_there_are_no_locks_a_run_warns_once_and_goes_on(
-    reason, tmp_path, monkeypatch, capsys
-):
-    def no_locks(_descriptor):
-        raise OSError(reason, os.strerror(reason))
-
-    monkeypatch.setattr(locks, "_lock_file", no_locks)
-    _warn_of_no_locks.cache_clear()
-    for name in ("a", "b"):
-        run = Run.start(tmp_path / name)
-    err = capsys.readouterr().err
-    assert f"warning: no locks in {tmp_path} ({os.strerror(reason)})" in err
-    assert err.count("\n") == 1
-    assert is_in_use(run.folder)
-    with run:
-        run.finish()
-    assert not is_in_use(run.folder)
-    (run.folder / ".lock").write_text("1\n")
-    assert is_in_use(run.folder)  # for all that is known
-
-
-@pytest.mark.parametrize("reason", [errno.EWOULDBLOCK, errno.EACCES])
-def test_only_would_block_means_in_use(reason, tmp_path, monkeypatch):
-    def held(_descriptor):
-        raise OSError(reason, os.strerror(reason))
-
-    (tmp_path / ".lock").write_text("123\n")
-    monkeypatch.setattr(locks, "_lock_file", held)
-    with pytest.raises(RunError, match="is in use by process 123; wait for it"):
-        Run.start(tmp_path)
 
 
 # --- the loop -----------------------------------------------------------------------------------

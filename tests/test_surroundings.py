@@ -196,6 +196,7 @@ def test_a_folder_that_may_only_be_read(tmp_path, monkeypatch, reason):
         raise OSError(reason, os.strerror(reason), str(path))
 
     monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "access", lambda *_args: False)
     with pytest.raises(RunError, match=f"cannot write to .*: {os.strerror(reason)}"):
         Run.start(tmp_path)
 

@@ -36,7 +36,7 @@ def test_one_folder_a_weight_decay_and_a_comparison(script, tmp_path):
     done = script("train_l2reg.py", *options)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "train_l2reg"
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(path.name for path in folder.glob("[!.]*")) == [
         "comparison.csv",
         "comparison.png",
         "config.json",
