@@ -66,8 +66,10 @@ def observe_model(module, script, seed):
         return
     images = torch.from_numpy(cases.images(seed, IMAGES[script])).float()
     function = model.forward
-    yield "size", np.array(sum(parameter.numel() for parameter in model.parameters()))
-    yield "outputs", value_of(function, images, file=module.__file__)
+    outputs = value_of(function, images, file=module.__file__)
+    size = np.array(sum(parameter.numel() for parameter in model.parameters()))
+    yield "size", "to do" if isinstance(outputs, str) and outputs == "to do" else size
+    yield "outputs", outputs
     yield "one image", value_of(function, images[:1], file=module.__file__)
 
 
