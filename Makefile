@@ -13,8 +13,8 @@ TORCH_INDEX := https://download.pytorch.org/whl
 .NOTPARALLEL:
 
 .PHONY: help install install-torch train train-l2reg pytorch-mnist pytorch-cifar hinge \
-        check-grads summary report demo test test-numpy test-browser bench lint extension \
-        replaced-environment clean
+        check-grads summary report demo handout start test test-numpy test-browser bench lint \
+        extension replaced-environment clean
 
 help:
 	@echo "make install       the environment .venv for Tasks 1 and 2, and the extension"
@@ -28,6 +28,8 @@ help:
 	@echo "make summary       sizes, parameters, receptive fields and memory of the network"
 	@echo "make report        run what has not been run, then write the report page, out/report.html"
 	@echo "make demo          the same on small generated data, in three minutes: out/demo/report.html"
+	@echo "make handout       for teachers: the lab without its solutions, out/handout.zip"
+	@echo "make start         for learners: my_layers.py with gaps and answers.toml; see LAB.md"
 	@echo "make test          lint and tests"
 	@echo "make test-numpy    the same without PyTorch, for Tasks 1 and 2"
 	@echo "make test-browser  the report page in Chromium; needs chromium, chromedriver and npm"
@@ -66,6 +68,12 @@ report: extension .venv/torch-half
 
 demo: extension .venv/torch-half
 	$(PY) report.py --demo $(ARGS)
+
+handout: extension
+	$(PY) handout.py $(ARGS)
+
+start: extension
+	$(PY) handout.py --start $(ARGS)
 
 # a process a core, whose threads must not spin while they wait: that would slow down the others
 test: extension .venv/torch-half lint

@@ -119,6 +119,8 @@ def explanation(error, trace):
     is_missing = isinstance(error, ModuleNotFoundError) and missing in packages
     if is_missing and find_spec(missing) is None:
         return f"the package {missing} is missing; {_installation(missing)}"
+    if missing == "strong" and not (ROOT / "strong").exists():
+        return "a hand-out has no strong/, the folder of the larger networks"
     if getattr(error, "name", None) in EXTENSIONS:  # the system's loader refuses the file
         return f"the extension {error.name} cannot be loaded: {_cause(error)}; {_compile()}"
     for frame, _ in traceback.walk_tb(trace):
@@ -171,7 +173,7 @@ def _compile():
 def _installation(package, options=""):
     """How the user gets a package: the environment that has it, make, or pip."""
     in_environment = sys.prefix != sys.base_prefix or "CONDA_PREFIX" in os.environ
-    by_make = not in_environment and shutil.which("make")
+    by_make = not in_environment and shutil.which("make") and (ROOT / "Makefile").exists()
     target, name = ("install-torch", "") if package in TORCH_HALF else ("install", "-numpy")
     pip = f"python3 -m pip install {options}-r requirements{name}.txt"
     activate = "source .venv/bin/activate"

@@ -16,7 +16,9 @@ import setup_cython
 from conftest import ROOT
 
 SCRIPTS = [
+    "check_answers",
     "check_grads",
+    "handout",
     "hinge_bonus",
     "pytorch_cifar",
     "pytorch_mnist",
@@ -104,11 +106,16 @@ def test_a_missing_pytorch_is_named_with_the_file_that_holds_it(project, script)
     assert line.endswith("torch is missing; run: python3 -m pip install -r requirements.txt\n")
 
 
-def test_outside_of_any_environment_make_is_advised(project, tmp_path):
+@pytest.mark.parametrize("is_handout", [True, False])
+def test_outside_of_any_environment_make_is_advised_but_not_in_a_handout(tmp_path, is_handout):
+    project = copy_project(tmp_path / "copy", extension=False)
+    (project / ("other" if is_handout else "Makefile")).touch()
     make = tmp_path / "make"
     make.touch(mode=0o755)
     line = one_line(start_bare(project, project / "train.py", PATH=str(tmp_path)))
-    assert line.endswith("numpy is missing; run: make install && source .venv/bin/activate\n")
+    command = "python3 -m pip install -r requirements-numpy.txt"
+    command = command if is_handout else "make install && source .venv/bin/activate"
+    assert line.endswith(f"numpy is missing; run: {command}\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the environment of this test is one of Unix")

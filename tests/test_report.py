@@ -139,6 +139,16 @@ def test_an_empty_folder_gives_a_page_that_says_how_to_run_everything(tmp_path):
     assert text.count("missing") >= 5
 
 
+def test_a_handout_without_the_pytorch_scripts_has_a_page_without_them(tmp_path, monkeypatch):
+    for script in ("train.py", "train_l2reg.py"):
+        (tmp_path / script).touch()
+    monkeypatch.setattr(document, "ROOT", tmp_path)
+    text = page(tmp_path / "new").text
+    assert "python3 train_l2reg.py" in text
+    for words in ("Task 3", "Task 4", "Bonus", "pytorch", "hinge", "None"):
+        assert words not in text
+
+
 def test_a_page_of_everything(tmp_path):
     text = page(write_all(tmp_path)).text
     assert "missing" not in text
