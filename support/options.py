@@ -13,10 +13,15 @@ from support.files import read_json_if_there
 from support.start import ROOT
 
 
-def option(default, help, minimum=None, maximum=None, choices=None, is_folder=False):
-    """A field of a Config: its default, its line in --help, and its bounds."""
+def option(
+    default, help, minimum=None, maximum=None, choices=None, is_folder=False, is_positional=False
+):
+    """A field of a Config: its default, its line in --help, and its bounds.
+
+    is_positional: it has no flag and must be given.
+    """
     metadata = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
-    metadata["is_folder"] = is_folder
+    metadata |= {"is_folder": is_folder, "is_positional": is_positional}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -58,7 +63,24 @@ def _folder(name, text):
 
 
 @dataclass(kw_only=True)
-class CommonConfig:
+class CheckedOptions:
+    """A Config whose values are within their bounds."""
+
+    def __post_init__(self):
+        for f in fields(self):
+            value, choices = getattr(self, f.name), f.metadata.get("choices")
+            for number in value if isinstance(value, list | tuple) else [value]:
+                if wrong := _out_of_bounds(number, f.metadata):
+                    raise RunError(f"{flag(f.name)}: expected a {wrong}, got {number}")
+            if choices and value not in choices:
+                raise RunError(
+                    f"{flag(f.name)}: expected one of {', '.join(choices)}, got {value!r}"
+                    + _did_you_mean(str(value), choices)
+                )
+
+
+@dataclass(kw_only=True)
+class CommonConfig(CheckedOptions):
     """The options that all scripts share. A script's Config adds its own and their defaults."""
 
     data_dir: str = folder_option("DATA_DIR", "datasets", "folder of the data sets")
@@ -82,18 +104,6 @@ class CommonConfig:
     checkpoint_minutes: float = option(
         5.0, "minutes between checkpoints within an epoch", minimum=0.0, maximum=10**6
     )
-
-    def __post_init__(self):
-        for f in fields(self):
-            value, choices = getattr(self, f.name), f.metadata.get("choices")
-            for number in value if isinstance(value, list | tuple) else [value]:
-                if wrong := _out_of_bounds(number, f.metadata):
-                    raise RunError(f"{flag(f.name)}: expected a {wrong}, got {number}")
-            if choices and value not in choices:
-                raise RunError(
-                    f"{flag(f.name)}: expected one of {', '.join(choices)}, got {value!r}"
-                    + _did_you_mean(str(value), choices)
-                )
 
 
 def _out_of_bounds(number, bounds):
@@ -176,7 +186,9 @@ def _add_option(parser, f):
     # "%" has a meaning in argparse's help
     value = f" [{_shown(default)}]".replace("%", "%%") if has_default else ""
     text = f.metadata["help"] + value
-    if default is True:
+    if f.metadata["is_positional"]:
+        parser.add_argument(f.name, metavar=f.name.upper(), help=text)
+    elif default is True:
         kind = argparse.BooleanOptionalAction
         parser.add_argument(flag(f.name), action=kind, help=f.metadata["help"])
     elif default is False:

@@ -19,6 +19,7 @@ SUPPORT = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in ROOT.glob("support/**/[!_]*.py")
 )
+MARKING = sorted(f"marking.{path.stem}" for path in ROOT.glob("marking/[!_]*.py"))
 CHECKS = sorted(f"checks.{path.stem}" for path in ROOT.glob("checks/[!_]*.py"))
 KERNELS = sorted(f"kernels.{path.stem}" for path in ROOT.glob("kernels/*.pyx"))
 EXTENSIONS = ["im2col_cython", *KERNELS]
@@ -34,6 +35,7 @@ ALLOWED = {
     "train_l2reg": {"train"},
     "check_answers": {"checks", "nn", "train"},
     "handout": {"checks"},
+    "grade": {"checks", "marking"},
     "report": set(),
     "setup_cython": set(),
     "pytorch_mnist": set(),
@@ -61,20 +63,27 @@ def is_a_solution(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may(module):
-    ours = imports(module) & {*MODULES, "checks", "im2col_cython", "kernels", "strong"}
+    folders = {"kernels", "strong", "checks", "marking"}
+    ours = imports(module) & {*MODULES, "im2col_cython", *folders}
     assert ours <= ALLOWED[module]
 
 
 @pytest.mark.parametrize("module", SUPPORT)
 def test_support_knows_nothing_of_the_lesson(module):
-    others = {*MODULES, "checks", "im2col_cython", "kernels", "strong"}
-    assert not imports(module) & others
+    others = {"im2col_cython", "kernels", "strong", "checks", "marking"}
+    assert not imports(module) & {*MODULES, *others}
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("module", STRONG)
 def test_strong_knows_no_script(module):
     assert not imports(module) & {*MODULES, "checks", "im2col_cython", "kernels"}
+    assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("module", MARKING)
+def test_marking_knows_no_script_and_layers_by_name_alone(module):
+    assert imports(module) & {*MODULES, "im2col_cython", "kernels", "strong"} <= {"nn"}
     assert len((ROOT / f"{module.replace('.', '/')}.py").read_text().splitlines()) <= 300
 
 
