@@ -165,6 +165,16 @@ def evaluate(
     return loss, confusion
 
 
+def worst_mistakes(logits, labels, losses, num=20):
+    """The indices of the misclassified images with the largest losses, the worst one first.
+
+    Shapes: logits (N, K), labels (N,), losses (N,), one an image -> at most num indices.
+    """
+    wrong = (logits.argmax(dim=1) != labels).nonzero().flatten()
+    order = losses[wrong].argsort(descending=True, stable=True)
+    return wrong[order][:num]
+
+
 def train(run, config, cifar, model, averaged_model, loss_function):
     """Train the model, and average its weights, until all epochs of a support.run.Run are done.
 
@@ -219,7 +229,8 @@ def evaluated(cifar, model, train_xy, valid_xy, loss_function):
 
 
 def final_test(run, config, cifar, model, final_model, loss_function):
-    """Test the network, once: its outputs, their mean loss, and the loss of each image."""
+    """Test the network, once: its outputs, their mean loss, the loss of each image, and which of
+    them are the worst mistakes."""
     images, labels = torch_training.on_device(cifar.test_x, cifar.test_y, model.conv1.weight.device)
     torch_training.save_model(run.folder / "model.pt", final_model)
     title = "test, neither average nor views"
@@ -228,8 +239,10 @@ def final_test(run, config, cifar, model, final_model, loss_function):
     views = torch_training.Views(final_model, VIEW_SHIFTS) if config.views else final_model
     logits, labels = torch_training.predict(views, images), labels.cpu()
     pairs = zip(logits.split(1), labels.split(1), strict=True)
-    losses = [loss_function(*pair).item() for pair in pairs]  # it may be any mean over a batch
-    return logits.numpy(), loss_function(logits, labels).item(), losses
+    # of each image alone, for the loss function may be any mean over a batch
+    losses = torch.tensor([loss_function(*pair).item() for pair in pairs])
+    worst = worst_mistakes(logits, labels, losses)
+    return logits.numpy(), loss_function(logits, labels).item(), losses.numpy(), worst.tolist()
 
 
 def train_in_folder(folder, config, cifar, device, loss_function=functional.cross_entropy):

@@ -25,7 +25,7 @@ MORE = {
 # of the PyTorch scripts, by file
 TORCH_TASKS = {
     "Task 3": {"pytorch_mnist": ("ConvolutionalModel.forward", "l2_loss")},
-    "Task 4": {"pytorch_cifar": ("ConvolutionalModel.forward", "evaluate")},
+    "Task 4": {"pytorch_cifar": ("ConvolutionalModel.forward", "evaluate", "worst_mistakes")},
     "Bonus": {"hinge_bonus": ("multiclass_hinge_loss",)},
 }
 # files of checks/ that hold solutions: no hand-out has them

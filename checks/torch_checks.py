@@ -123,6 +123,15 @@ def observe_evaluate(module, script, seed):
     yield "trained", "ok" if is_same else "problem: it changes the model: nothing is to be trained"
 
 
+def observe_worst_mistakes(module, script, seed):
+    for num in (3, 20):
+        logits, labels, losses = map(torch.from_numpy, cases.mistakes(seed))
+        yield (
+            f"num = {num}",
+            value_of(module.worst_mistakes, logits, labels, losses, num, file=module.__file__),
+        )
+
+
 def observe_hinge(module, script, seed):
     for key, (logits, target, delta) in cases.hinge(seed).items():
         x = torch.tensor(logits, requires_grad=True)
@@ -143,5 +152,6 @@ OBSERVERS = {
     "ConvolutionalModel.forward": observe_model,
     "l2_loss": observe_l2_loss,
     "evaluate": observe_evaluate,
+    "worst_mistakes": observe_worst_mistakes,
     "multiclass_hinge_loss": observe_hinge,
 }

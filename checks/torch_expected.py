@@ -19,6 +19,7 @@ NETWORKS = {
 }
 HINGE = "loss = mean over b of sum over k != y of max(0, x[b, k] - x[b, y] + delta)"
 L2 = "λ/2 * sum of the squared weights of all layers but the last, and of no bias"
+WORST = "the misclassified images alone, by their losses, the largest one first"
 CONFUSION = "confusion[i, j] = images of class i that were predicted as j"
 
 
@@ -79,6 +80,13 @@ def evaluate_seen(script, seed, transposed=False):
     return {"loss": loss, "confusion": confusion, "zero over zero": "ok", "trained": "ok"}
 
 
+def worst_seen(script, seed, sign=-1, with_right=False):
+    logits, labels, losses = cases.mistakes(seed)
+    found = np.flatnonzero((logits.argmax(axis=1) != labels) | with_right)
+    found = found[np.argsort(sign * losses[found])]
+    return {f"num = {num}": found[:num] for num in (3, 20)}
+
+
 def hinge_seen(script, seed, change=None):
     """change(margins, is_right, N): another loss of the matrix x - x[y] + delta."""
 
@@ -107,6 +115,7 @@ SEEN = {
     "ConvolutionalModel.forward": model_seen,
     "l2_loss": l2_seen,
     "evaluate": evaluate_seen,
+    "worst_mistakes": worst_seen,
     "multiclass_hinge_loss": hinge_seen,
 }
 
@@ -140,6 +149,10 @@ KNOWN = [  # part, id, sentence, formula, changes
     ("l2_loss", "l2-loss-without-lambda", "λ is missing", L2, {"with_lambda": False}),
     ("evaluate", "confusion-transposed", "rows and columns are exchanged", CONFUSION,
      {"transposed": True}),
+    ("worst_mistakes", "worst-smallest-loss", "the smallest losses come first", WORST,
+     {"sign": 1}),
+    ("worst_mistakes", "worst-with-right", "images that are classified right are in it", WORST,
+     {"with_right": True}),
     ("multiclass_hinge_loss", "hinge-summed", "1/N is missing: the mean over the batch", HINGE,
      {"change": lambda m, r, n, d: np.sum(relu(m) * ~r)}),
     ("multiclass_hinge_loss", "hinge-of-each-image", "the mean over the batch is missing", HINGE,

@@ -43,11 +43,11 @@ class Gallery:
         names = self.dataset.class_names
         plots.plot_training_progress(self.run.folder, curves, self.dataset.note, names)
 
-    def after_training(self, logits, test_loss, losses=None):
+    def after_training(self, logits, test_loss, losses=None, worst=None):
         """Draw and print what the test shows; returns what results.json says of it.
 
         logits: (N, K), the outputs for the test images; test_loss: their mean loss; losses: the
-        loss of each of them, cross-entropy if not given.
+        loss of each of them, cross-entropy if not given; worst: indices of the worst mistakes.
         """
         self._draw_curves(self.run.history)
         path, note = self.run.folder / "filters_before_after.png", self.dataset.note
@@ -59,7 +59,7 @@ class Gallery:
         print(metrics.per_class_table(confusion, names))
         self._write_confusion(confusion)
         self._write_worst(
-            metrics.worst_mistakes(logits, self.dataset.test_y, names, NUM_WORST, losses)
+            metrics.worst_mistakes(logits, self.dataset.test_y, names, NUM_WORST, losses, worst)
         )
         self._draw_examples(metrics.cell_examples(logits, self.dataset.test_y, NUM_EXAMPLES))
         return {

@@ -81,12 +81,12 @@ MISTAKE_COLUMNS = ["index", "true", "loss"] + [
 ]
 
 
-def worst_mistakes(logits, true, class_names, num, losses=None):
-    """The misclassified examples with the largest loss, the worst one first.
+def worst_mistakes(logits, true, class_names, num, losses=None, worst=None):
+    """What is to say of the misclassified examples with the largest loss, the worst one first.
 
     Shapes: logits (N, K), true (N,), losses (N,), cross-entropy if not given. Returns at most num
     dicts with the keys MISTAKE_COLUMNS: the index of the example, its class, its loss, and the
-    three most probable classes.
+    three most probable classes. worst: the indices, where they are known.
     """
     logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -94,9 +94,11 @@ def worst_mistakes(logits, true, class_names, num, losses=None):
     if losses is None:
         losses = -log_probs[np.arange(len(true)), true]
     losses = np.asarray(losses)
-    wrong = np.flatnonzero(logits.argmax(axis=1) != true)
+    if worst is None:
+        wrong = np.flatnonzero(logits.argmax(axis=1) != true)
+        worst = wrong[np.argsort(-losses[wrong], kind="stable")][:num]
     rows = []
-    for index in wrong[np.argsort(-losses[wrong], kind="stable")][:num]:
+    for index in worst:
         row = {"index": int(index), "true": class_names[true[index]], "loss": float(losses[index])}
         for rank, k in enumerate(np.argsort(-logits[index], kind="stable")[:3], start=1):
             row[f"class_{rank}"] = class_names[k]

@@ -27,10 +27,10 @@ def check(name, **changed):
     return result
 
 
-@pytest.mark.parametrize("task", ["3", "4", "bonus"])
-def test_ours_pass(task, capsys):
+@pytest.mark.parametrize(("task", "num"), [("3", 2), ("4", 3), ("bonus", 1)])
+def test_ours_pass(task, num, capsys):
     assert check_grads.main(["--task", task]) == 0
-    assert f"{1 if task == 'bonus' else 2} of" in capsys.readouterr().out
+    assert f"{num} of {num} done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [name for script in SCRIPTS for name in tasks.torch_names(script)])
@@ -101,6 +101,14 @@ def test_a_wrong_evaluation_is_named():
     result = check(name, evaluate=dividing)
     assert (result.status, result.mistake) == ("FAIL", "zero-over-zero")
     assert check(name, evaluate=training).mistake == "model-changed"
+
+
+def test_wrong_worst_mistakes_are_named():
+    def smallest(logits, labels, losses, num=20):
+        return pytorch_cifar.worst_mistakes(logits, labels, -losses, num)
+
+    name = "pytorch_cifar.worst_mistakes"
+    assert check(name, worst_mistakes=smallest).mistake == "worst-smallest-loss"
 
 
 def test_a_wrong_network_is_named(monkeypatch):
