@@ -28,6 +28,7 @@ def scale_limit(*weights):
     """The upper end of a symmetric scale for all these arrays, a round number: as the weights
     change a little, the scale stays.
     """
+    drawing.import_matplotlib()
     from matplotlib.ticker import MaxNLocator
 
     largest = max(np.abs(_finite(part)).max(initial=0) for part in weights)
@@ -50,7 +51,7 @@ def filter_mosaic(weights, limit):
     shares = np.clip(weights / (2 * limit) + 0.5, 0, 1)  # 0.5 is zero
     tiles = shares.transpose(0, 2, 3, 1)
     if not _is_coloured(weights.shape):
-        tiles = color_map(False)(shares.reshape(-1, *shares.shape[2:]))[..., :3]
+        tiles = _color_map(False)(shares.reshape(-1, *shares.shape[2:]))[..., :3]
     zoom = -(-TILE // max(weights.shape[2:]))
     tiles = np.rint(255 * tiles).astype(np.uint8).repeat(zoom, 1).repeat(zoom, 2)
     tiles = np.pad(tiles, ((0, 0), (NUMBER, 0), (0, GAP), (0, 0)), constant_values=255)
@@ -66,7 +67,7 @@ def show_filters(axes, weights, limit, title=None, fontsize=8):
     below = NUMBER / len(mosaic)
     _add_bar(axes.inset_axes([1.01, 0, 0.018, 1 - below]), weights.shape, limit)
     if _is_coloured(weights.shape):
-        said = meaning(limit)
+        said = _meaning(limit)
         axes.text(0, -0.02, said, fontsize=fontsize, va="top", transform=axes.transAxes)
 
 
@@ -117,7 +118,7 @@ def _without_filters(shape, limit):
     tall = (rows - NUMBER) / height
     _add_bar(figure.add_axes([left, below, 14 / width, tall]), shape, limit)
     if _is_coloured(shape):
-        figure.text(GAP / width, 0.3 * LINE / height, meaning(limit), fontsize=8)
+        figure.text(GAP / width, 0.3 * LINE / height, _meaning(limit), fontsize=8)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
@@ -128,12 +129,12 @@ def _add_bar(axes, shape, limit):
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    scale = ScalarMappable(Normalize(-limit, limit), color_map(_is_coloured(shape)))
+    scale = ScalarMappable(Normalize(-limit, limit), _color_map(_is_coloured(shape)))
     bar = axes.figure.colorbar(scale, cax=axes)
     bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:g}", "0", f"{limit:g}"])
 
 
-def meaning(limit):
+def _meaning(limit):
     """What the colours of filters of three channels say."""
     return (
         f"red, green and blue weights as colours: 0 is mid-grey, black −{limit:g}, white {limit:g}"
@@ -141,7 +142,7 @@ def meaning(limit):
 
 
 @cache
-def color_map(is_coloured):
+def _color_map(is_coloured):
     """That of filters or, where they are in colour, of each of their channels."""
     drawing.import_matplotlib()
     from matplotlib.colors import LinearSegmentedColormap
