@@ -40,9 +40,9 @@ def draw_l2_comparison(path, runs, dataset):
 def chosen_by_validation(runs):
     """Which λ the validation images choose, and what the test then says of it."""
     best = max(runs, key=lambda run: run["history"][-1]["valid_acc"])
-    chosen = f"λ = {best['weight_decay']:g} has {best['history'][-1]['valid_acc']:.2%}"
-    reason = "the highest validation accuracy, " if len(runs) > 1 else "validation accuracy, "
-    return f"{chosen}, {reason}and {best['test_acc']:.2%} in the test"
+    valid_acc, test_acc = best["history"][-1]["valid_acc"], best["test_acc"]
+    choice = "validation chooses " if len(runs) > 1 else ""
+    return f"{choice}λ = {best['weight_decay']:g}, validation {valid_acc:.2%}, test {test_acc:.2%}"
 
 
 def _plot_weight_decays(figure, runs):
@@ -155,7 +155,7 @@ def draw_loss_comparison(path, curves, class_names, recalls, dataset):
                 color = colors[curve["name"]]
                 accuracy.plot(epochs, shares, line, color=color, lw=1.5, label=once)
     accuracy.set(title="Accuracy in %, a line a seed", xlabel="epoch")
-    accuracy.legend()
+    accuracy.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     style_epochs(accuracy)
     _plot_recall_differences(classes, class_names, recalls, colors)
     return path, figure

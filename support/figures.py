@@ -92,9 +92,11 @@ def style_epochs(axes):
 
 
 def style_log_axis(axis):
-    """Ticks at 1, 2, 5, 10 ..., written as plain numbers."""
+    """Ticks at 1, 2, 5, 10 ..., more of them where all values are close, as plain numbers."""
     from matplotlib.ticker import LogLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axis.get_data_interval()
+    subs = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")

@@ -295,9 +295,9 @@ def test_all_weight_decays_are_curves_of_one_panel_and_validation_chooses(panels
         {"weight_decay": 0.5, "history": worse, "test_acc": 0.7, **filters_of_both},
     ]
     comparisons.draw_l2_comparison("path", runs, DATA)
-    title = panels[0][""].get_suptitle()
-    assert title.startswith("L2 regularization, generated images, not MNIST: λ = 0.1 has 50.00%")
-    assert "30.00% in the test" in title
+    choice = "validation chooses λ = 0.1, validation 50.00%, test 30.00%"
+    title = f"L2 regularization, generated images, not MNIST: {choice}"
+    assert panels[0][""].get_suptitle() == title
     for name in ("Validation accuracy in %", "Data loss of the validation images"):
         assert len(panels[0][name].lines) == 2
         assert panels[0][name].get_legend() is None
