@@ -140,9 +140,10 @@ def draw_ratios(name, title, groups, names, unit):
     axes.axvline(1, color="black", lw=1)
     axes.set_yticks(list(ticks.values()), list(ticks), fontsize=8)
     axes.invert_yaxis()
-    axes.set(title=f"{title}: multiples of the time of {first}, lower is better", xscale="log")
+    axes.set(title=f"{title}: time in multiples of {first}, lower is better", xscale="log")
     style_log_axis(axes.xaxis)
-    axes.margins(x=0.3)
+    axes.margins(x=0.3)  # for the texts
+    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     OUT.mkdir(parents=True, exist_ok=True)
     figure.savefig(OUT / f"{name}.png", dpi=100)
