@@ -5,9 +5,9 @@ from support.figures import (
     MARKS,
     PARTS,
     figure_file,
+    log_scale,
     new_figure,
     style_epochs,
-    style_log_axis,
 )
 from support.filters import scale_limit, show_filters
 
@@ -65,8 +65,8 @@ def _plot_weight_decays(figure, runs):
         axes.set_title(title)
         style_epochs(axes)
         if "loss" in key:
-            axes.set(yscale="log", xlabel="epoch")
-            style_log_axis(axes.yaxis)
+            axes.set_xlabel("epoch")
+            log_scale(axes)
     panels[0, 0].sharey(panels[0, 1])
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(runs), 4))
@@ -103,8 +103,8 @@ def draw_side_by_side(path, runs, dataset):
             sign = -1 if what == "acc" else 1  # of accuracies, not of errors
             epochs = values[0][0][:common]
             change.plot(epochs, sign * difference, color=color, marker=mark, label=label)
-        axes.set(title="Loss" if what == "loss" else "Error in %", yscale="log")
-        style_log_axis(axes.yaxis)
+        axes.set_title("Loss" if what == "loss" else "Error in %")
+        log_scale(axes)
         unit = "Loss" if what == "loss" else "Accuracy in percentage points"
         change.set(title=f"{unit}, {names}", xlabel="epoch")
         change.axhline(0, color="black", lw=0.8)
@@ -122,15 +122,16 @@ def _curve(run, key):
 
 
 def _show_both_filters(figure, runs, names):
-    """The filters of both on one scale, and their difference on a scale of its own."""
+    """The filters of both on one scale, and their difference on a scale of its own, if it is one."""
     first, second = (run["filters"] for run in runs)
-    *both, change = figure.subplots(1, 3)
+    is_alike = first.shape == second.shape
+    panels = figure.subplots(1, 2 + is_alike)
     limit = scale_limit(first, second)
-    for axes, run in zip(both, runs, strict=True):
+    for axes, run in zip(panels, runs, strict=False):
         show_filters(axes, run["filters"], limit, run["name"], fontsize=6)
-    difference = second - first
-    title = f"{names}, on a scale of its own"
-    show_filters(change, difference, scale_limit(difference), title, fontsize=6)
+    if is_alike:
+        change, title = second - first, f"{names}, on a scale of its own"
+        show_filters(panels[2], change, scale_limit(change), title, fontsize=6)
 
 
 # --- bonus: losses ------------------------------------------------------------------------------

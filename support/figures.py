@@ -91,6 +91,13 @@ def style_epochs(axes):
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
+def log_scale(axes):
+    """A logarithmic axis of values, where each of them has a logarithm."""
+    if axes.yaxis.get_data_interval()[0] > 0:
+        axes.set_yscale("log")
+        style_log_axis(axes.yaxis)
+
+
 def style_log_axis(axis):
     """Ticks at 1, 2, 5, 10 ..., more of them where all values are close, as plain numbers."""
     from matplotlib.ticker import LogLocator

@@ -7,10 +7,10 @@ from support.figures import (
     PARTS,
     figure_file,
     image_file,
+    log_scale,
     new_figure,
     show,
     style_epochs,
-    style_log_axis,
 )
 from support.filters import COLUMNS, filter_picture, scale_limit, show_filters
 
@@ -85,9 +85,7 @@ def plot_training_progress(save_dir, data, note="", class_names=(), title="", me
         _plot_class_accuracies(last, epochs, data["class_acc"], class_names, marked)
     else:
         last.set(title="Error (100 % − accuracy)", ylabel="%", xlabel="epoch")
-        if min([*data["train_acc"], *data["valid_acc"]], default=1) < 1:
-            last.set_yscale("log")
-            style_log_axis(last.yaxis)
+        log_scale(last)
         last.legend()
     for axes in (loss, accuracy):
         axes.legend()

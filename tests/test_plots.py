@@ -303,6 +303,21 @@ def test_all_weight_decays_are_curves_of_one_panel_and_validation_chooses(panels
         assert panels[0][name].get_legend() is None
 
 
+@pytest.mark.parametrize("shape", [(8, 1, 3, 3), (4, 1, 5, 5)])
+@pytest.mark.parametrize("loss", [0.0, 0.5])
+def test_losses_of_zero_and_other_filters_are_compared_too(panels, rng, shape, loss):
+    history = [{**row, "l2_loss": loss, "train_acc": 1.0, "valid_acc": 1.0} for row in HISTORY]
+    decay = {"weight_decay": 0.0, "history": history, "test_acc": 1.0}
+    decay["before"] = decay["after"] = rng.random(shape)
+    comparisons.draw_l2_comparison("path", [decay], DATA)
+    scale = "log" if loss else "linear"
+    assert panels[0]["Regularization loss"].get_yscale() == scale
+    maker = {"history": history, "test_acc": 1.0, "filters": decay["after"]}
+    other = {**maker, "filters": rng.random((8, 1, 3, 3))}
+    comparisons.draw_side_by_side("path", [{**maker, "name": "a"}, {**other, "name": "b"}], DATA)
+    assert ("b − a, on a scale of its own" in panels[1]) == (shape == (8, 1, 3, 3))
+
+
 def test_where_curves_coincide_their_difference_is_drawn(panels, rng):
     makers = []
     for name, more in (("NumPy", 0), ("PyTorch", 1e-6)):
