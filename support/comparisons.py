@@ -122,7 +122,7 @@ def _curve(run, key):
 
 
 def _show_both_filters(figure, runs, names):
-    """The filters of both on one scale, and their difference on a scale of its own, if it is one."""
+    """The filters of both on one scale, and their difference, if they have one, on its own."""
     first, second = (run["filters"] for run in runs)
     is_alike = first.shape == second.shape
     panels = figure.subplots(1, 2 + is_alike)
