@@ -91,7 +91,8 @@ def compare(save_dir):
     run = SimpleNamespace(folder=save_dir / "pytorch_mnist", history=[row], results=results)
     run.folder.mkdir(exist_ok=True)
     config = pytorch_mnist.Config(save_dir=str(save_dir), weight_decay=0)
-    pytorch_mnist.compare(config, run, np.ones((4, 1, 5, 5)), "")
+    images = SimpleNamespace(title="MNIST", note="")
+    pytorch_mnist.compare(config, run, np.ones((4, 1, 5, 5)), images)
 
 
 @pytest.fixture
