@@ -24,7 +24,7 @@ def draw_l2_comparison(path, runs, dataset):
     runs: dicts with weight_decay, before and after (F, C, k, k), history (dicts an epoch, with
     train_acc, valid_acc, data_loss and l2_loss), test_acc.
     """
-    title = f"L2 regularization, {dataset.title}: {chosen_by_validation(runs)}"
+    title = f"L2 regularization, {dataset.title}: {_choice(runs)}"
     figure = new_figure(max(10, 5 * len(runs)), 11.5, title, dataset.note)
     top, bottom = figure.subfigures(2, 1, height_ratios=[2, 5])
     rows = top.subplots(2, len(runs), squeeze=False)
@@ -37,7 +37,7 @@ def draw_l2_comparison(path, runs, dataset):
     return path, figure
 
 
-def chosen_by_validation(runs):
+def _choice(runs):
     """Which λ the validation images choose, and what the test then says of it."""
     best = max(runs, key=lambda run: run["history"][-1]["valid_acc"])
     valid_acc, test_acc = best["history"][-1]["valid_acc"], best["test_acc"]
@@ -91,27 +91,32 @@ def draw_side_by_side(path, runs, dataset):
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 5])
     _show_both_filters(top, runs, names)
     panels = bottom.subplots(2, 2, height_ratios=[3, 2])
-    for axes, change, what in zip(*panels, ("loss", "acc"), strict=True):
-        for part, label, color, mark in PARTS:
-            values = [_curve(run, f"{part}_{what}") for run in runs]
-            broad = {"lw": 6, "alpha": 0.35, "label": f"{first['name']}, {label}"}
-            axes.plot(*values[0], color=color, **broad)
-            thin = {"marker": mark, "ms": 4, "label": f"{second['name']}, {label}"}
-            axes.plot(*values[1], "--", color=color, **thin)
-            common = min(len(epochs) for epochs, _ in values)
-            difference = values[1][1][:common] - values[0][1][:common]
-            sign = -1 if what == "acc" else 1  # of accuracies, not of errors
-            epochs = values[0][0][:common]
-            change.plot(epochs, sign * difference, color=color, marker=mark, label=label)
-        axes.set_title("Loss" if what == "loss" else "Error in %")
-        log_scale(axes)
+    for (curves, change), what in zip(panels.T, ("loss", "acc"), strict=True):
+        _plot_both(curves, change, runs, what)
+        curves.set_title("Loss" if what == "loss" else "Error in %")
+        log_scale(curves)
         unit = "Loss" if what == "loss" else "Accuracy in percentage points"
         change.set(title=f"{unit}, {names}", xlabel="epoch")
         change.axhline(0, color="black", lw=0.8)
-        for either in (axes, change):
-            style_epochs(either)
-            either.legend()
+        for axes in (curves, change):
+            style_epochs(axes)
+            axes.legend()
     return path, figure
+
+
+def _plot_both(curves, change, runs, what):
+    """The losses or errors of two runs over each other; in change, by how much the losses or
+    accuracies of the second are larger.
+    """
+    for part, label, color, mark in PARTS:
+        (epochs, before), (others, after) = (_curve(run, f"{part}_{what}") for run in runs)
+        labels = [f"{run['name']}, {label}" for run in runs]
+        curves.plot(epochs, before, color=color, lw=6, alpha=0.35, label=labels[0])
+        curves.plot(others, after, "--", color=color, marker=mark, ms=4, label=labels[1])
+        common = min(len(epochs), len(others))
+        more = after[:common] - before[:common]
+        more = -more if what == "acc" else more  # of the accuracy, where the curve is the error
+        change.plot(epochs[:common], more, color=color, marker=mark, label=label)
 
 
 def _curve(run, key):
