@@ -16,7 +16,7 @@ from support import comparisons, data, files, tables, torch_training
 from support.errors import one_line_errors
 from support.facts import run_facts
 from support.options import option, parse
-from support.read_runs import Record, differences
+from support.read_runs import MAX_ARRAY_BYTES, Record, differences
 from support.run import Run
 
 import numpy as np
@@ -141,7 +141,7 @@ def compare(config, run, filters, mnist):
     """Put this run beside the NumPy run with the same λ, if there is one: a picture and a table."""
     name = f"train_l2reg/lambda_{config.weight_decay:g}" if config.weight_decay else "train"
     other = Record(Path(config.save_dir) / name)
-    theirs = other.read("model.npz", read_filters, None)
+    theirs = other.read("model.npz", read_filters, None, MAX_ARRAY_BYTES)
     if other.state != "finished" or other.test_acc is None or theirs is None or not other.history:
         state = f"{other.folder} is {other.state}, or of another network"
         reason = "; ".join(other.problems) or state
