@@ -158,7 +158,7 @@ def compare(folder, columns, cifar):
     ]
     recalls = {row["loss"]: [row[f"recall_{name}"] for name in cifar.class_names] for row in rows}
     comparisons.draw_loss_comparison(
-        folder / "comparison.png", curves, cifar.class_names, recalls, cifar.note
+        folder / "comparison.png", curves, cifar.class_names, recalls, cifar
     )
     print_comparison(rows, recalls, cifar.class_names)
     return rows

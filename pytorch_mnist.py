@@ -16,7 +16,7 @@ from support import comparisons, data, files, tables, torch_training
 from support.errors import one_line_errors
 from support.facts import run_facts
 from support.options import option, parse
-from support.read_runs import Record, differences
+from support.read_runs import MAX_ARRAY_BYTES, Record, differences
 from support.run import Run
 
 import numpy as np
@@ -131,17 +131,17 @@ def run(config, mnist):
     facts = run_facts(asdict(config), mnist, str(device), "numpy", "torch")
     with Run.start(folder, asdict(config), config.resume, **facts) as this:
         model = train(this, config, mnist, device)
-        compare(config, this, torch_training.first_filters(model.conv1), mnist.note)
+        compare(config, this, torch_training.first_filters(model.conv1), mnist)
     mnist.announce()
     print(f"everything is in {folder}")
     return this.results
 
 
-def compare(config, run, filters, note):
+def compare(config, run, filters, mnist):
     """Put this run beside the NumPy run with the same λ, if there is one: a picture and a table."""
     name = f"train_l2reg/lambda_{config.weight_decay:g}" if config.weight_decay else "train"
     other = Record(Path(config.save_dir) / name)
-    theirs = other.read("model.npz", read_filters, None)
+    theirs = other.read("model.npz", read_filters, None, MAX_ARRAY_BYTES)
     if other.state != "finished" or other.test_acc is None or theirs is None or not other.history:
         state = f"{other.folder} is {other.state}, or of another network"
         reason = "; ".join(other.problems) or state
@@ -159,7 +159,7 @@ def compare(config, run, filters, note):
         {"name": name, "filters": filters, "history": history, "test_acc": test_acc}
         for name, (filters, history, test_acc) in makers.items()
     ]
-    comparisons.draw_side_by_side(run.folder / "comparison.png", columns, note)
+    comparisons.draw_side_by_side(run.folder / "comparison.png", columns, mnist)
     write_comparison(run.folder / "comparison.csv", other.epochs, run.history)
     print(f"test accuracy: NumPy {other.test_acc:.2%}, PyTorch {run.results['test_acc']:.2%}")
 

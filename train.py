@@ -99,7 +99,7 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
 
     with Run.start(folder, options, resume, **facts) as run:
         rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
-        tables.write_table(folder / "network.csv", list(rows[0]), rows)
+        tables.write_table(folder / "page" / "network.csv", list(rows[0]), rows)
         run.show(mnist, lambda: first_filters(net))
         for name, value in (columns or {}).items():
             run.add_column(name, value)

@@ -62,7 +62,7 @@ def run(config, mnist):
     folder = Path(config.save_dir) / "train_l2reg"
     claim(folder, asdict(config), config.resume, free=("weight_decay",))
     runs = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
-    comparisons.draw_l2_comparison(folder / "comparison.png", runs, mnist.note)
+    comparisons.draw_l2_comparison(folder / "comparison.png", runs, mnist)
     rows = [{**of_run, **of_run["history"][-1]} for of_run in runs]
     tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
     unlock(folder)

@@ -97,7 +97,7 @@ def main():
     side_by_side.write("bench_layers", rows)
     groups = {f"{row['layer']}\n{row['direction']}": row for row in rows}
     title = f"Layers of the lab's MNIST network, batch {BATCH}"
-    side_by_side.draw_bars("bench_layers", title, groups, ["ours", "PyTorch"], "ms")
+    side_by_side.draw_ratios("bench_layers", title, groups, ["ours", "PyTorch"], "ms")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def main(argv=None):
         f"{row['mode']}\nbatch {row['batch']}\n{row['dtype']}\n{row['threads']} thread(s)": row
         for row in rows
     }
-    side_by_side.draw_bars(
+    side_by_side.draw_ratios(
         "bench_step", "The lab's MNIST network", groups, list(contenders.ALL), "ms"
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import tables
 from support.facts import software_facts
+from support.figures import COLORS, style_log_axis
 from support.options import available_threads
 from support.start import ROOT
 
@@ -111,24 +112,39 @@ def write(name, rows):
     print(f"the table is in {OUT / name}.csv")
 
 
-def draw_bars(name, title, groups, names, unit):
-    """Grouped bars, logarithmic. groups: {label: {name: value}}; to out/benchmarks/<name>.png."""
+def draw_ratios(name, title, groups, names, unit):
+    """A dot for each contender: its value as a multiple of that of the first one, names[0].
+
+    groups: {label: {name: value}}; to out/benchmarks/<name>.png.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(max(8, 1.7 * len(groups)), 5), layout="constrained")
+    first, *others = names
+    figure = Figure(
+        figsize=(10, 1.2 + 0.21 * (len(others) + 1) * len(groups)), layout="constrained"
+    )
     axes = figure.subplots()
-    width = 0.8 / len(names)
-    for i, contender in enumerate(names):
-        heights = [values.get(contender, np.nan) for values in groups.values()]
-        places = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
-        color = "tab:purple" if i == 0 else f"{0.85 - 0.6 * i / len(names):.2f}"
-        axes.bar(places, heights, width * 0.9, label=contender, color=color)
-    axes.set_xticks(range(len(groups)), list(groups), fontsize=9)
-    axes.set(title=title, ylabel=unit, yscale="log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.legend(fontsize=9)
+    ticks = {}
+    for place, (label, values) in enumerate(groups.items()):
+        top = place * (len(others) + 1)
+        ticks[f"{' '.join(label.split())}\n{first}: {values[first]:.3g} {unit}"] = top
+        for i, other in enumerate(others):
+            if other in values:
+                ratio, row = values[other] / values[first], top + i
+                color, mark = COLORS[i % len(COLORS)], "os^Dv<>"[i % 7]
+                axes.plot(ratio, row, mark, color=color)
+                text = f"   {other}: {ratio:.2f} ×, {values[other]:.3g} {unit}"
+                axes.text(ratio, row, text, va="center", fontsize=8)
+        if place:
+            axes.axhline(top - 1, color="0.85", lw=0.8)
+    axes.axvline(1, color="black", lw=1)
+    axes.set_yticks(list(ticks.values()), list(ticks), fontsize=8)
+    axes.invert_yaxis()
+    axes.set(title=f"{title}: time in multiples of {first}, lower is better", xscale="log")
+    style_log_axis(axes.xaxis)
+    axes.margins(x=0.3)  # for the texts
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.3)
     OUT.mkdir(parents=True, exist_ok=True)
     figure.savefig(OUT / f"{name}.png", dpi=100)
     print(f"the picture is in {OUT / name}.png")

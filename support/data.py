@@ -46,6 +46,13 @@ class Dataset:
     trains_with_valid: bool = False
 
     @property
+    def title(self):
+        """What the images are, for the head of a picture."""
+        name = {"mnist": "MNIST", "cifar10": "CIFAR-10"}.get(self.name, self.name)
+        titles = {"generated": f"generated images, not {name}", "official": name}
+        return titles.get(self.provenance, f"{name} ({self.provenance})")
+
+    @property
     def note(self):
         """What a reader of the results must know about the data; empty if it is the official."""
         notes = {

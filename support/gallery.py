@@ -1,13 +1,25 @@
 """What a run leaves for the eye: filters and curves while it trains, mistakes after the test."""
 
 import time
+from contextlib import suppress
 
 from support import metrics, plots, tables
+from support.files import read_json_if_there
 
 FILTER_STEPS = 200  # between two pictures of the filters
 CURVES_SECONDS = 5  # between two pictures of the curves at least
 NUM_WORST = 20
 NUM_EXAMPLES = 3  # of each cell of the confusion matrix
+
+
+def run_title(folder, dataset):
+    """The run, its data and, where it has one, its λ, for the head of its pictures."""
+    config, name = read_json_if_there(folder / "config.json"), folder.name
+    with suppress(KeyError, ValueError):
+        name = folder.relative_to(config["save_dir"]).as_posix()
+    weight_decay = config.get("weight_decay")
+    known = f", λ = {weight_decay:g}" if weight_decay is not None else ""
+    return f"{name}, {dataset.title}{known}"
 
 
 class Gallery:
@@ -21,6 +33,9 @@ class Gallery:
         self.run, self.dataset, self.first_filters = run, dataset, first_filters
         self.before = first_filters()
         self._curves_drawn = None  # when
+        self._has_means = False  # whether the training figures are means over the epoch
+        self._title = run_title(run.folder, dataset)
+        self._words = self._title, dataset.note
         if not run.is_finished:
             plots.draw_conv_filters(0, 0, self.before, run.folder / "filters")
 
@@ -34,14 +49,16 @@ class Gallery:
         that was done a moment ago: on a GPU an epoch may take less time than a picture.
         """
         now = time.monotonic()
+        self._has_means = row["train_loss"] == self.run.position.mean_loss
         if self._curves_drawn is None or now - self._curves_drawn >= CURVES_SECONDS:
             self._curves_drawn = now
             self._draw_curves([*self.run.history, row])
 
-    def _draw_curves(self, history):
+    def _draw_curves(self, history, test_acc=None):
         curves = {key: [row[key] for row in history] for key in history[-1]}
-        names = self.dataset.class_names
-        plots.plot_training_progress(self.run.folder, curves, self.dataset.note, names)
+        title = self._title + (f", test {test_acc:.2%}" if test_acc is not None else "")
+        words = self.dataset.note, self.dataset.class_names, title, self._has_means
+        plots.plot_training_progress(self.run.folder, curves, *words)
 
     def after_training(self, logits, test_loss, losses=None, worst=None):
         """Draw and print what the test shows; returns what results.json says of it.
@@ -49,11 +66,11 @@ class Gallery:
         logits: (N, K), the outputs for the test images; test_loss: their mean loss; losses: the
         loss of each of them, cross-entropy if not given; worst: indices of the worst mistakes.
         """
-        self._draw_curves(self.run.history)
-        path, note = self.run.folder / "filters_before_after.png", self.dataset.note
-        plots.draw_filters_before_after(path, self.before, self.first_filters(), note)
         names = self.dataset.class_names
         confusion = metrics.confusion_matrix(self.dataset.test_y, logits.argmax(axis=1), len(names))
+        self._draw_curves(self.run.history, metrics.accuracy(confusion))
+        path = self.run.folder / "filters_before_after.png"
+        plots.draw_filters_before_after(path, self.before, self.first_filters(), *self._words)
         print(f"test: loss {test_loss:.4f}, accuracy {metrics.accuracy(confusion):.2%}")
         print(metrics.confusion_table(confusion, names))
         print(metrics.per_class_table(confusion, names))
@@ -78,7 +95,7 @@ class Gallery:
         ]
         tables.write_table(folder / "confusion_matrix.csv", ["true", *names], rows)
         path = folder / "confusion_matrix.png"
-        plots.draw_confusion_matrix(path, confusion, names, self.dataset.note)
+        plots.draw_confusion_matrix(path, confusion, names, *self._words)
 
     def _write_worst(self, worst):
         """The worst mistakes as a table, as a picture, and their images alone for the page."""
@@ -86,9 +103,10 @@ class Gallery:
         tables.write_table(folder / "worst_20.csv", metrics.MISTAKE_COLUMNS, worst)
         images = dataset.pixels(dataset.test_x[[mistake["index"] for mistake in worst]])
         if worst:
-            plots.draw_tiles(folder / "worst_20_images.png", images[None])
-        captions = [metrics.mistake_caption(mistake) for mistake in worst]
-        plots.draw_mistakes(folder / "worst_20.png", images, captions, dataset.note)
+            plots.draw_tiles(folder / "page" / "worst_20_images.png", images[None])
+        captions = [f"image {m['index']}\n{metrics.mistake_caption(m)}" for m in worst]
+        title = f"The worst of the test's mistakes: {self._title}"
+        plots.draw_mistakes(folder / "worst_20.png", images, captions, title, dataset.note)
 
     def _draw_examples(self, examples):
         """Images of each cell of the confusion matrix, for the page; black where there are no more.
@@ -99,4 +117,4 @@ class Gallery:
         tiles[examples.ravel() < 0] = 0
         rows, columns, each = examples.shape
         tiles = tiles.reshape(rows, columns * each, *tiles.shape[1:])
-        plots.draw_tiles(self.run.folder / "confusion_examples.png", tiles)
+        plots.draw_tiles(self.run.folder / "page" / "confusion_examples.png", tiles)

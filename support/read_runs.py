@@ -119,8 +119,9 @@ class Record:
 
     def read(self, name, read, default, max_bytes=MAX_BYTES):
         """read(path of a file in the folder); default if it is missing, damaged or too large."""
-        path = self.folder / name
+        for_page = self.folder / "page" / name  # earlier runs have all their files in one folder
         try:
+            path = for_page if for_page.exists() else self.folder / name
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 raise ValueError("it is not a file")

@@ -31,6 +31,7 @@ def write_table(path, columns, rows):
     writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(path, buffer.getvalue())
 
 

@@ -133,9 +133,8 @@ def run_files(kind, *more):
     """The names in the folder of a finished run; kind: npz or pt, of model and checkpoint."""
     tables = {"config.json", "history.csv", "results.json", "confusion_matrix.csv", "worst_20.csv"}
     curves = {"training_plot.png", "confusion_matrix.png", "worst_20.png"}
-    tiles = {"confusion_examples.png", "worst_20_images.png"}
     filters = {"filters", "filters_before_after.png"}
-    return tables | curves | tiles | filters | {f"model.{kind}", f"checkpoint.{kind}", *more}
+    return tables | curves | filters | {"page", f"model.{kind}", f"checkpoint.{kind}", *more}
 
 
 @pytest.fixture(scope="session")

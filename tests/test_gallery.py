@@ -1,6 +1,8 @@
+import dataclasses
 from types import SimpleNamespace
 
-from support import gallery, plots
+from support import files, gallery, plots
+from support.read_runs import Record
 
 import numpy as np
 import pytest
@@ -16,17 +18,22 @@ def drawn(monkeypatch):
     return drawn
 
 
+def new_run(folder):
+    position = SimpleNamespace(mean_loss=0.5)
+    return SimpleNamespace(folder=folder, history=[], is_finished=False, position=position)
+
+
 def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
     drawn, tiny_cifar, tmp_path, monkeypatch, rng
 ):
     clock = [100.0]
     monkeypatch.setattr(gallery.time, "monotonic", lambda: clock[0])
-    run = SimpleNamespace(folder=tmp_path, history=[], is_finished=False)
+    run = new_run(tmp_path)
     weights = rng.standard_normal((4, 3, 5, 5))
     pictures = gallery.Gallery(run, tiny_cifar, lambda: weights)
     for epoch, seconds in enumerate([0.1, 3, 1.9, 0.2, 60], start=1):
         clock[0] += seconds
-        row = {"epoch": epoch}
+        row = {"epoch": epoch, "train_loss": 0.5}
         pictures.after_epoch(row)
         run.history.append(row)
     assert drawn == [[1], [1, 2, 3, 4], [1, 2, 3, 4, 5]]
@@ -34,3 +41,60 @@ def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
     run.history.append({"epoch": 6})
     pictures.after_training(np.eye(10)[tiny_cifar.test_y], 0.5)
     assert drawn[3:] == [[1, 2, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize(("train_loss", "has_means"), [(0.5, True), (0.4, False)])
+def test_training_figures_are_means_unless_the_run_measures_them(
+    tiny_cifar, tmp_path, monkeypatch, rng, train_loss, has_means
+):
+    drawn = []
+    monkeypatch.setattr(plots, "plot_training_progress", lambda *words: drawn.append(words))
+    weights = rng.standard_normal((4, 3, 5, 5))
+    pictures = gallery.Gallery(new_run(tmp_path), tiny_cifar, lambda: weights)
+    pictures.after_epoch({"epoch": 1, "train_loss": train_loss})
+    assert drawn[0][-1] is has_means
+
+
+@pytest.mark.parametrize(
+    ("provenance", "name"),
+    [
+        ("official", "CIFAR-10"),
+        ("unverified copy", "CIFAR-10 (unverified copy)"),
+        ("generated", "generated images, not CIFAR-10"),
+    ],
+)
+def test_a_title_names_run_data_and_weight_decay(tiny_cifar, tmp_path, provenance, name):
+    cifar = dataclasses.replace(tiny_cifar, provenance=provenance)
+    folder = tmp_path / "train_l2reg" / "lambda_0.1"
+    folder.mkdir(parents=True)
+    assert gallery.run_title(folder, cifar) == f"lambda_0.1, {name}"
+    files.write_json(folder / "config.json", {"save_dir": str(tmp_path), "weight_decay": 0.1})
+    assert gallery.run_title(folder, cifar) == f"train_l2reg/lambda_0.1, {name}, λ = 0.1"
+
+
+def test_after_the_test_every_picture_has_a_title_and_what_the_page_needs_lies_apart(
+    tiny_cifar, tmp_path, monkeypatch, rng
+):
+    titles = []
+    new_figure = plots.new_figure
+
+    def titled(width, height, title, note):
+        titles.append(title)
+        return new_figure(width, height, title, note)
+
+    monkeypatch.setattr(plots, "new_figure", titled)
+    weights = rng.standard_normal((4, 3, 5, 5))
+    run = new_run(tmp_path)
+    pictures = gallery.Gallery(run, tiny_cifar, lambda: weights)
+    names = ("train_loss", "valid_loss", "train_acc", "valid_acc", "lr")
+    run.history.append({"epoch": 1, **dict.fromkeys(names, 0.5)})
+    pictures.after_training(np.eye(10)[(tiny_cifar.test_y + 1) % 10], 0.5)
+    assert len(titles) == 4
+    assert all(tiny_cifar.title in title for title in titles)
+    assert "test 0.00%" in titles[0]
+    for_page = {path.name for path in (tmp_path / "page").iterdir()}
+    assert for_page == {"confusion_examples.png", "worst_20_images.png"}
+    assert not for_page & {path.name for path in tmp_path.iterdir()}
+    assert (
+        Record(tmp_path).read("worst_20_images.png", lambda path: path.parent.name, None) == "page"
+    )

@@ -274,7 +274,7 @@ def test_all_images_trains_with_those_for_validation_too(tiny_cifar, tmp_path, m
     monkeypatch.setattr(
         plots,
         "plot_training_progress",
-        lambda folder, curves, note, names: (notes.add(note), draw(folder, curves, note, names)),
+        lambda folder, curves, note, *words: (notes.add(note), draw(folder, curves, note, *words)),
     )
     options = {"save_dir": str(tmp_path), "epochs": 1, "device": "cpu", "threads": 1}
     pytorch_cifar.run(pytorch_cifar.Config(all_images=True, **options), tiny_cifar)

@@ -91,18 +91,20 @@ def compare(save_dir):
     run = SimpleNamespace(folder=save_dir / "pytorch_mnist", history=[row], results=results)
     run.folder.mkdir(exist_ok=True)
     config = pytorch_mnist.Config(save_dir=str(save_dir), weight_decay=0)
-    pytorch_mnist.compare(config, run, np.ones((4, 1, 5, 5)), "")
+    images = SimpleNamespace(title="MNIST", note="")
+    pytorch_mnist.compare(config, run, np.ones((4, 1, 5, 5)), images)
 
 
 @pytest.fixture
 def numpy_run(tmp_path):
-    """A run of a network whose first layer has filters of 3x3, not the lab's."""
+    """A run of a network as large as the lab's, whose first layer has filters of 3x3."""
     folder = tmp_path / "train"
     folder.mkdir()
     row = dict.fromkeys(HISTORY_COLUMNS, 0.25) | {"epoch": 1}
     tables.write_table(folder / "history.csv", HISTORY_COLUMNS, [row])
     files.write_json(folder / "results.json", {"status": "finished", "test_acc": 0.25})
-    files.write_arrays(folder / "model.npz", {"0.conv1.weights": np.ones((4, 9))})
+    arrays = {"0.conv1.weights": np.ones((4, 9)), "7.fc3.weights": np.zeros((512, 800))}
+    files.write_arrays(folder / "model.npz", arrays)
     return folder
 
 

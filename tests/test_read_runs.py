@@ -82,6 +82,19 @@ def test_names_are_sorted_with_their_numbers_as_numbers(tmp_path, monkeypatch):
     assert Record(tmp_path).paths("*") == []
 
 
+def test_what_only_the_page_needs_is_found_in_its_folder_and_where_it_once_was(folder):
+    rows = [{"name": "conv1", "output": "16"}]
+    tables.write_table(folder / "network.csv", ["name", "output"], rows)
+    assert Record(folder).rows("network.csv", ("name",)) == rows
+    rows = [{"name": "conv1", "output": "32"}]
+    tables.write_table(folder / "page" / "network.csv", ["name", "output"], rows)
+    assert Record(folder).rows("network.csv", ("name",)) == rows
+    (folder / "page" / "network.csv").write_text("name")
+    damaged = Record(folder)
+    assert damaged.rows("network.csv", ("output",)) == []
+    assert damaged.problems
+
+
 @pytest.mark.parametrize("name", ["missing", "file", "empty"])
 def test_what_is_not_there_is_empty_and_no_problem(tmp_path, name):
     (tmp_path / "file").touch()

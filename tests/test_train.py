@@ -60,7 +60,7 @@ def whole(data_dir, tmp_path_factory):
 
 def test_every_file_of_the_run_folder(whole):
     folder, out = whole
-    assert {path.name for path in folder.iterdir()} == run_files("npz", "network.csv")
+    assert {path.name for path in folder.iterdir()} == run_files("npz")
     filters = sorted(path.name for path in (folder / "filters").iterdir())
     assert filters == [
         "epoch_00_step_000000.png",
