@@ -52,8 +52,8 @@ def task_2(save_dir):
     names = [column["name"] for column in columns]
     records = [column["run"] for column in columns]
     losses = [column["losses"] for column in columns]
-    best_first = [column for column in columns if column["run"].test_acc is not None]
-    best_first.sort(key=lambda column: -column["run"].test_acc)
+    tested = [c for c in columns if c["run"].test_acc is not None and valid_acc(c["run"])]
+    best_first = sorted(tested, key=lambda column: -valid_acc(column["run"]))
     return {
         **facts(records),
         "columns": columns,
@@ -61,6 +61,11 @@ def task_2(save_dir):
         "charts": comparison_charts(names, [run.history for run in records], ["valid_acc"])
         + comparison_charts(names, losses, ["data_loss", "l2_loss"]),
     }
+
+
+def valid_acc(run):
+    """The last validation accuracy of a run, or None."""
+    return run.history["valid_acc"][-1] if run.history else None
 
 
 def task_3(save_dir):
