@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Convolution at stride 1, done directly; what else there is goes to lowered.pyx, and grads that are
-mostly zero to sparse.pyx.
+mostly zero to sparse.pyx; forward, 5x5 in float32 goes to winograd.pyx where that is faster.
 
 A few outputs stay in the processor's registers while pixels and weights stream by, and no matrix of
 columns is made. vector_kernels.h has the loops and a picture of them.
@@ -22,6 +22,7 @@ from kernels.sparse cimport (
     sparse_params_pay,
 )
 from kernels.windows cimport Geometry, geometry
+from kernels.winograd cimport winograd_forward, winograd_pays
 
 from kernels.machine import empty, zeros
 
@@ -57,6 +58,10 @@ def conv_forward(const real[:, :, :, ::1] x, const real[:, ::1] weights, const r
     if out.size == 0:
         return out
     out_view = out
+    if real is float:
+        if is_direct(g) and winograd_pays(g, x.shape[0]):
+            winograd_forward(x, weights, bias, out_view, g)
+            return out
     if is_direct(g):
         packed = new_blocks(g.F, g.C * k * k, out.dtype)
         pack[real](weights, False, packed, g.F, k)

@@ -62,6 +62,11 @@ typedef struct {
     const int *place_of;
 } Sparse;
 
+/* A convolution of 5x5; Cp and Fp: C and F rounded up to whole vectors. */
+typedef struct {
+    int C, Cp, F, Fp, H, W, padding, OH, OW;
+} Winograd;
+
 /* Filters in a block: elements in a vector of 16, 32 or 64 bytes. */
 static inline int block_size(int instruction_set, int itemsize) { return (8 << instruction_set) / itemsize; }
 
@@ -185,6 +190,16 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
     static inline void dots_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
         CALL(dots, real, set, p, a, b, out); \
+    } \
+    static inline void winograd_pad_##real(int set, Winograd w, const real *image, real *padded) \
+    { \
+        CALL(winograd_pad, real, set, w, image, padded); \
+    } \
+    static inline void winograd_##real(int set, Winograd w, const real *x, const real *filters, \
+                                const real *bias, real *out, int t0, int t1, real *values, \
+                                real *products, real *rows) \
+    { \
+        CALL(winograd, real, set, w, x, filters, bias, out, t0, t1, values, products, rows); \
     } \
     static inline void pool_pairs_##real(int set, const real *high, const real *low, real *out, \
                                   unsigned char *winner, int n) \
@@ -505,6 +520,7 @@ TARGET static void NAME(unpool_pairs)(const REAL *grad_out, const unsigned char 
 }
 
 #include "sparse_kernels.h"
+#include "winograd_kernels.h"
 
 #undef VL
 #undef VECTOR

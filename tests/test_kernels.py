@@ -195,6 +195,86 @@ def test_no_zero_hides_what_is_not_finite(rng, value, place, skip_zeros):
             assert np.array_equal(np.isnan(ours), np.isnan(right))
 
 
+# --- Winograd's convolution -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def winograd():
+    yield kernels.set_winograd
+    kernels.set_winograd("where it pays")
+
+
+def random_forward(rng):
+    """x, weights, bias and padding, of any sizes."""
+    N, C, F, padding = (int(rng.integers(*ends)) for ends in [(1, 3), (1, 19), (1, 19), (0, 6)])
+    H, W = rng.integers(max(1, 5 - 2 * padding), 12, size=2)
+    shapes = (N, C, H, W), (F, C * 25), (F,)
+    x, weights, bias = (rng.standard_normal(shape) for shape in shapes)
+    x *= rng.random((1, C, 1, 1)) < 0.8  # here and there a channel of zeros
+    return x.astype("f4"), weights.astype("f4"), bias.astype("f4"), padding
+
+
+def test_an_unknown_word_for_winograd_is_refused():
+    with pytest.raises(ValueError, match=r"expected one of never, where it pays, always, got 'on'"):
+        kernels.set_winograd("on")
+
+
+def test_the_error_of_winograd_is_within_its_bound(rng, winograd):
+    """In 1,000 geometries, on the instruction sets in turn."""
+    names, eps = kernels.instruction_sets()[-3:], np.finfo("f4").eps
+    squares = {"never": 0.0, "always": 0.0}  # means, as shares of the outputs'
+    for case in range(1_000):
+        kernels.set_instruction_set(names[case % len(names)])
+        x, weights, bias, padding = random_forward(rng)
+        doubles = [array.astype(np.float64) for array in (x, weights, bias)]
+        exact = kernels.conv_forward(*doubles, 5, padding, 1)
+        taps = np.abs(doubles[1]).reshape(len(weights), -1, 25).sum(axis=2)  # (F, C)
+        size = np.abs(doubles[2]) + np.abs(doubles[0]).max(axis=(2, 3)) @ taps.T  # (N, F)
+        for when in squares:
+            winograd(when)
+            errors = np.abs(kernels.conv_forward(x, weights, bias, 5, padding, 1) - exact)
+            assert (errors.max(axis=(2, 3)) <= 50 * eps * size).all()
+            squares[when] += np.mean(errors**2) / np.mean(exact**2) / 1_000
+    assert np.sqrt(squares["always"]) < 5e-6
+    if names != ["none"]:
+        assert squares["always"] > squares["never"]  # it is another way, and this one is exacter
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_winograd_gives_the_same_bits_on_any_threads(rng, winograd):
+    x, weights, bias = (rng.standard_normal(s).astype("f4") for s in [(3, 9, 11, 8), (5, 225), 5])
+    winograd("always")
+    outs = []
+    for threads in (1, 2, 3, 8):
+        kernels.set_num_threads(threads)
+        outs += [kernels.conv_forward(x, weights, bias, 5, 2, 1) for _ in range(5)]
+    assert all(np.array_equal(outs[0], out) for out in outs)
+
+
+def test_whether_winograd_pays_depends_on_the_sizes(rng, winograd):
+    for N, is_taken in [(1, False), (50, kernels.get_instruction_set() != "none")]:
+        arrays = [rng.standard_normal(s).astype("f4") for s in [(N, 8, 8, 8), (16, 200), 16]]
+        outs = {}
+        for when in ("never", "where it pays"):
+            winograd(when)
+            outs[when] = kernels.conv_forward(*arrays, 5, 2, 1)
+        assert np.array_equal(outs["never"], outs["where it pays"]) != is_taken
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.usefixtures("instruction_set")
+def test_winograd_hides_nothing_that_is_not_finite(rng, winograd, value, place):
+    arrays = [rng.standard_normal(s).astype("f4") for s in [(1, 8, 9, 9), (9, 200), 9]]
+    arrays[place].flat[arrays[place].size // 2] = value
+    seen = []
+    for when in ("always", "never"):
+        winograd(when)
+        seen.append(np.isfinite(kernels.conv_forward(*arrays, 5, 2, 1)))
+    assert not seen[1].all()
+    assert not (seen[0] & ~seen[1]).any()
+
+
 # --- memory, threads, processes -------------------------------------------------------------------
 
 
