@@ -3,7 +3,7 @@
 
 winograd_kernels.h has the loops and a picture. What it costs is digits. The error of an output is at
 most 50 * eps * (|bias| + sum over c of the largest |pixel| of channel c times sum |weights| on it),
-eps = 2^-23; 6 is the most that was met, directly 2. set_winograd("never") goes back to the direct way.
+eps = 2^-23; 8 is the most that was met, directly 1. set_winograd("never") goes back to the direct way.
 Infinity and NaN make NaNs of all outputs of the tiles that they touch; so do pixels above 1e36.
 """
 
