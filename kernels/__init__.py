@@ -20,6 +20,8 @@ from kernels.machine import (
 )
 from kernels.pooling import pool_backward, pool_forward
 from kernels.products import matmul
+from kernels.sparse import set_skip_zeros
+from kernels.winograd import set_winograd
 
 __all__ = [
     "MAX_THREADS",
@@ -39,6 +41,8 @@ __all__ = [
     "relu_forward",
     "set_instruction_set",
     "set_num_threads",
+    "set_skip_zeros",
+    "set_winograd",
     "zeros",
 ]
 

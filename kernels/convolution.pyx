@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Convolution at stride 1, done directly; what else there is goes to lowered.pyx.
+"""Convolution at stride 1, done directly; what else there is goes to lowered.pyx, and grads that are
+mostly zero to sparse.pyx; forward, 5x5 in float32 goes to winograd.pyx where that is faster.
 
 A few outputs stay in the processor's registers while pixels and weights stream by, and no matrix of
 columns is made. vector_kernels.h has the loops and a picture of them.
@@ -14,7 +15,14 @@ from libc.string cimport memcpy
 
 from kernels.lowered cimport lowered_backward_inputs, lowered_backward_params, lowered_forward
 from kernels.machine cimport instruction_set, num_threads, real
+from kernels.sparse cimport (
+    sparse_backward_inputs,
+    sparse_backward_params,
+    sparse_inputs_pay,
+    sparse_params_pay,
+)
 from kernels.windows cimport Geometry, geometry
+from kernels.winograd cimport winograd_forward, winograd_pays
 
 from kernels.machine import empty, zeros
 
@@ -50,6 +58,10 @@ def conv_forward(const real[:, :, :, ::1] x, const real[:, ::1] weights, const r
     if out.size == 0:
         return out
     out_view = out
+    if real is float:
+        if is_direct(g) and winograd_pays(g, x.shape[0]):
+            winograd_forward(x, weights, bias, out_view, g)
+            return out
     if is_direct(g):
         packed = new_blocks(g.F, g.C * k * k, out.dtype)
         pack[real](weights, False, packed, g.F, k)
@@ -74,6 +86,9 @@ def conv_backward_inputs(const real[:, :, :, ::1] grad_out, const real[:, ::1] w
     if is_direct(g):
         grad_x = empty(x_shape, dtype)
         grad_x_view = grad_x
+        if sparse_inputs_pay(grad_out, weights, g):
+            sparse_backward_inputs(grad_out, weights, grad_x_view, g)
+            return grad_x
         packed = new_blocks(C, g.F * k * k, dtype)
         pack[real](weights, True, packed, C, k)
         no_bias = new_blocks(C, 1, dtype)
@@ -95,6 +110,8 @@ def conv_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, :, 
     if x.shape[0] == 0:
         dtype = np.asarray(x).dtype
         return np.zeros((g.F, g.C * k * k), dtype), np.zeros(g.F, dtype)
+    if is_direct(g) and sparse_params_pay(grad_out, x, g):
+        return sparse_backward_params(grad_out, x, g)
     if is_direct(g):
         return direct_backward_params(grad_out, x, g)
     return lowered_backward_params(grad_out, x, g)

@@ -53,10 +53,27 @@ typedef struct {
     ptrdiff_t a_row, a_col, b_row, out_row;
 } Product;
 
+/* A convolution of images whose channels lie side by side. row: elements from a row of the padded image
+   to the next; run: k*C, rounded up to whole vectors; place_of: where in the padded image the window of
+   each output, (OH, OW), begins. */
+typedef struct {
+    int C, H, W, F, k, padding, OH, OW, run;
+    ptrdiff_t row;
+    const int *place_of;
+} Sparse;
+
+/* A convolution of 5x5; Cp and Fp: C and F rounded up to whole vectors. */
+typedef struct {
+    int C, Cp, F, Fp, H, W, padding, OH, OW;
+} Winograd;
+
 /* Filters in a block: elements in a vector of 16, 32 or 64 bytes. */
 static inline int block_size(int instruction_set, int itemsize) { return (8 << instruction_set) / itemsize; }
 
 #ifdef VECTORS
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
@@ -70,6 +87,8 @@ static inline int block_size(int instruction_set, int itemsize) { return (8 << i
    in the unit that also multiplies; loading them again is free. */
 #define RELOAD __attribute__((optimize("no-predictive-commoning")))
 #endif
+/* Lets the compiler take constant distances from a pointer, which are free, not an index for each. */
+#define ONE_ADDRESS(pointer) __asm__("" : "+r"(pointer))
 typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may_alias));
 #define JOIN_(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
@@ -88,7 +107,7 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
 
 #ifdef __x86_64__
 #define SET 2
-#define TARGET __attribute__((target("avx2,fma"))) RELOAD
+#define TARGET __attribute__((target("avx2,fma,bmi,popcnt"))) RELOAD
 #define REAL float
 #include "vector_kernels.h"
 #undef REAL
@@ -99,7 +118,7 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
 #undef TARGET
 
 #define SET 3
-#define TARGET __attribute__((target("avx512f,avx512vl,fma"))) RELOAD
+#define TARGET __attribute__((target("avx512f,avx512vl,fma,bmi,popcnt"))) RELOAD
 #define REAL float
 #include "vector_kernels.h"
 #undef REAL
@@ -138,6 +157,32 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
     { \
         CALL(grads, real, set, d, x, grad_out, blocked, grad_weights, grad_bias); \
     } \
+    static inline void count_nonzeros_##real(int set, const real *from, ptrdiff_t n, ptrdiff_t *count) \
+    { \
+        CALL(count_nonzeros, real, set, from, n, count); \
+    } \
+    static inline void channels_last_##real(int set, Sparse s, const real *image, real *padded) \
+    { \
+        CALL(channels_last, real, set, s, image, padded); \
+    } \
+    static inline void channels_first_##real(int set, Sparse s, const real *padded, real *image, \
+                                      int y0, int y1) \
+    { \
+        CALL(channels_first, real, set, s, padded, image, y0, y1); \
+    } \
+    static inline void sparse_params_##real(int set, Sparse s, const real *x, const real *grad_out, \
+                                     int f0, int f1, int *places, real *grads, \
+                                     real *grad_weights, real *grad_bias) \
+    { \
+        CALL(sparse_params, real, set, s, x, grad_out, f0, f1, places, grads, grad_weights, grad_bias); \
+    } \
+    static inline void sparse_inputs_##real(int set, Sparse s, const real *grad_out, \
+                                     const real *weights, int y0, int y1, int *counts, int *begins, \
+                                     int *indices, int *rows, real *grads, real *x) \
+    { \
+        CALL(sparse_inputs, real, set, s, grad_out, weights, y0, y1, counts, begins, indices, rows, \
+             grads, x); \
+    } \
     static inline void product_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
         CALL(product, real, set, p, a, b, out); \
@@ -145,6 +190,16 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
     static inline void dots_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
         CALL(dots, real, set, p, a, b, out); \
+    } \
+    static inline void winograd_pad_##real(int set, Winograd w, const real *image, real *padded) \
+    { \
+        CALL(winograd_pad, real, set, w, image, padded); \
+    } \
+    static inline void winograd_##real(int set, Winograd w, const real *x, const real *filters, \
+                                const real *bias, real *out, int t0, int t1, real *values, \
+                                real *products, real *rows) \
+    { \
+        CALL(winograd, real, set, w, x, filters, bias, out, t0, t1, values, products, rows); \
     } \
     static inline void pool_pairs_##real(int set, const real *high, const real *low, real *out, \
                                   unsigned char *winner, int n) \
@@ -463,6 +518,9 @@ TARGET static void NAME(unpool_pairs)(const REAL *grad_out, const unsigned char 
         FOUR(low + 2 * at + 4) = SHUFFLE(c, d, 2, 6, 3, 7);
     }
 }
+
+#include "sparse_kernels.h"
+#include "winograd_kernels.h"
 
 #undef VL
 #undef VECTOR

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import kernels
+import reference
 from conftest import ROOT
 
 
@@ -55,6 +56,226 @@ def test_the_number_of_threads_does_not_change_the_bits_of_a_product(rng):
             kernels.set_num_threads(threads)
             outs.append(kernels.matmul(a, b_ordered))
         assert all(np.array_equal(outs[0], out) for out in outs)
+
+
+# --- gradients of a convolution that leave out zeros ----------------------------------------------
+
+# images, channels, rows, columns, filters, kernel size, padding
+GEOMETRIES = [
+    (3, 1, 9, 8, 3, 5, 2),
+    (2, 16, 7, 6, 9, 5, 2),
+    (2, 3, 6, 9, 5, 3, 0),
+    (2, 5, 8, 8, 2, 4, 3),
+    (1, 70, 3, 4, 2, 3, 1),
+    (2, 7, 5, 5, 17, 1, 0),
+    (1, 2, 7, 9, 4, 7, 6),
+]
+
+
+@pytest.fixture
+def skip_zeros():
+    yield kernels.set_skip_zeros
+    kernels.set_skip_zeros("where it pays")
+
+
+def conv_arrays(rng, geometry, dtype, share):
+    """x, weights and a grad_out of which that share is not zero, at least one."""
+    N, C, H, W, F, k, padding = geometry
+    out_shape = N, F, H + 2 * padding - k + 1, W + 2 * padding - k + 1
+    shapes = (N, C, H, W), (F, C * k * k), out_shape
+    x, weights, grad_out = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    keep = rng.random(out_shape) < share
+    keep.flat[rng.integers(keep.size)] = True
+    return x, weights, np.where(keep, grad_out, np.array(-0.0, dtype))
+
+
+def conv_grads(x, weights, grad_out, k, padding):
+    """Gradients of inputs, weights and bias."""
+    grad_x = kernels.conv_backward_inputs(grad_out, weights, x.shape, k, padding, 1)
+    return grad_x, *kernels.conv_backward_params(grad_out, x, k, padding, 1)
+
+
+def test_an_unknown_word_for_skipping_zeros_is_refused():
+    with pytest.raises(ValueError, match=r"expected one of never, where it pays, always, got 'on'"):
+        kernels.set_skip_zeros("on")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.usefixtures("instruction_set")
+def test_leaving_out_zeros_gives_the_gradients(rng, geometry, dtype, skip_zeros):
+    k, padding = geometry[5:]
+    for share in (0, 0.1, 0.5, 1):  # of one grad, some, half and all of them
+        arrays = conv_arrays(rng, geometry, dtype, share)
+        doubles = [array.astype(np.float64) for array in arrays]
+        expected = reference.conv_grads(*doubles, k, padding, 1)
+        sizes = reference.conv_grads(*map(np.abs, doubles), k, padding, 1)
+        for when in ("never", "where it pays", "always"):
+            skip_zeros(when)
+            for threads in (1, 2, 3, 8):
+                kernels.set_num_threads(threads)
+                grads = conv_grads(*arrays, k, padding)
+                for ours, right, size in zip(grads, expected, sizes, strict=True):
+                    assert ours.dtype == dtype
+                    bound = arrays[2].size * np.finfo(dtype).eps * size
+                    assert (np.abs(ours - right) <= bound).all()
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_grads_that_are_all_zero_give_zeros(rng, skip_zeros):
+    x, weights, grad_out = conv_arrays(rng, GEOMETRIES[1], np.float32, 1)
+    for when in ("never", "where it pays", "always"):
+        skip_zeros(when)
+        assert not any(grad.any() for grad in conv_grads(x, weights, 0 * grad_out, 5, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.usefixtures("instruction_set")
+def test_leaving_out_zeros_changes_no_bit_of_the_weights_gradient(rng, dtype, skip_zeros):
+    """On one thread; the grads are those behind pooling, of images with ties everywhere."""
+    kernels.set_num_threads(1)
+    x, _, out = conv_arrays(rng, (3, 16, 8, 8, 5, 5, 2), dtype, 1)
+    winner = np.empty((3, 5, 4, 4), np.uint8)
+    kernels.pool_forward(np.round(out), 2, 2, winner)
+    grad_out = kernels.pool_backward(out[:, :, ::2, ::2].copy(), winner, out.shape, 2, 2)
+    assert np.count_nonzero(grad_out) == 3 * 5 * 16
+    both = []
+    for when in ("never", "always"):
+        skip_zeros(when)
+        both.append(kernels.conv_backward_params(grad_out, x, 5, 2, 1))
+    for dense, sparse in zip(*both, strict=True):
+        assert np.array_equal(dense, sparse)
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_the_same_threads_give_the_same_bits_where_zeros_are_left_out(rng, skip_zeros):
+    skip_zeros("always")
+    arrays = conv_arrays(rng, (7, 16, 14, 14, 32, 5, 2), np.float32, 0.12)
+    kernels.set_num_threads(3)
+    first = conv_grads(*arrays, 5, 2)
+    for _ in range(20):
+        for once, again in zip(first, conv_grads(*arrays, 5, 2), strict=True):
+            assert np.array_equal(once, again)
+
+
+def test_whether_zeros_are_left_out_depends_on_how_many_there_are(rng, skip_zeros):
+    """The order of the additions, and so the last bits, tell which way was taken."""
+    if kernels.get_instruction_set() == "none":
+        pytest.skip("there is only one way")
+    for share, way in [(0.12, "always"), (0.97, "never")]:
+        grads = {}
+        arrays = conv_arrays(rng, (2, 16, 14, 14, 32, 5, 2), np.float32, share)
+        for when in ("never", "where it pays", "always"):
+            skip_zeros(when)
+            grads[when] = conv_grads(*arrays, 5, 2)[0]
+        assert not np.array_equal(grads["never"], grads["always"])
+        assert np.array_equal(grads["where it pays"], grads[way])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["x", "weights", "grad_out"])
+@pytest.mark.usefixtures("instruction_set")
+def test_no_zero_hides_what_is_not_finite(rng, value, place, skip_zeros):
+    """As 0 * inf is a NaN, a single infinite pixel is seen even where all the grads are zero."""
+    arrays = dict(
+        zip(("x", "weights", "grad_out"), conv_arrays(rng, GEOMETRIES[1], "f4", 0), strict=True)
+    )
+    arrays["grad_out"][...] = 0
+    arrays[place].flat[arrays[place].size // 2] = value
+    x, weights, grad_out = arrays.values()
+    finite = {"x": (True, False, True), "weights": (False, True, True)}
+    for when in ("never", "where it pays", "always"):
+        skip_zeros(when)
+        grads = conv_grads(x, weights, grad_out, 5, 2)
+        are_finite = tuple(bool(np.isfinite(grad).all()) for grad in grads)
+        assert are_finite == finite.get(place, (False, False, False))
+        if when == "never":
+            dense = grads
+        for ours, right in zip(grads, dense, strict=True):
+            assert np.array_equal(np.isnan(ours), np.isnan(right))
+
+
+# --- Winograd's convolution -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def winograd():
+    yield kernels.set_winograd
+    kernels.set_winograd("where it pays")
+
+
+def random_forward(rng):
+    """x, weights, bias and padding, of any sizes."""
+    N, C, F, padding = (int(rng.integers(*ends)) for ends in [(1, 3), (1, 19), (1, 19), (0, 6)])
+    H, W = rng.integers(max(1, 5 - 2 * padding), 12, size=2)
+    shapes = (N, C, H, W), (F, C * 25), (F,)
+    x, weights, bias = (rng.standard_normal(shape) for shape in shapes)
+    x *= rng.random((1, C, 1, 1)) < 0.8  # here and there a channel of zeros
+    return x.astype("f4"), weights.astype("f4"), bias.astype("f4"), padding
+
+
+def test_an_unknown_word_for_winograd_is_refused():
+    with pytest.raises(ValueError, match=r"expected one of never, where it pays, always, got 'on'"):
+        kernels.set_winograd("on")
+
+
+def test_the_error_of_winograd_is_within_its_bound(rng, winograd):
+    """In 1,000 geometries, on the instruction sets in turn."""
+    names, eps = kernels.instruction_sets()[-3:], np.finfo("f4").eps
+    squares = {"never": 0.0, "always": 0.0}  # means, as shares of the outputs'
+    for case in range(1_000):
+        kernels.set_instruction_set(names[case % len(names)])
+        x, weights, bias, padding = random_forward(rng)
+        doubles = [array.astype(np.float64) for array in (x, weights, bias)]
+        exact = kernels.conv_forward(*doubles, 5, padding, 1)
+        taps = np.abs(doubles[1]).reshape(len(weights), -1, 25).sum(axis=2)  # (F, C)
+        size = np.abs(doubles[2]) + np.abs(doubles[0]).max(axis=(2, 3)) @ taps.T  # (N, F)
+        for when in squares:
+            winograd(when)
+            errors = np.abs(kernels.conv_forward(x, weights, bias, 5, padding, 1) - exact)
+            assert (errors.max(axis=(2, 3)) <= 50 * eps * size).all()
+            squares[when] += np.mean(errors**2) / np.mean(exact**2) / 1_000
+    assert np.sqrt(squares["always"]) < 5e-6
+    if names != ["none"]:
+        assert squares["always"] > squares["never"]  # it is another way, and this one is exacter
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_winograd_gives_the_same_bits_on_any_threads(rng, winograd):
+    x, weights, bias = (rng.standard_normal(s).astype("f4") for s in [(3, 9, 11, 8), (5, 225), 5])
+    winograd("always")
+    outs = []
+    for threads in (1, 2, 3, 8):
+        kernels.set_num_threads(threads)
+        outs += [kernels.conv_forward(x, weights, bias, 5, 2, 1) for _ in range(5)]
+    assert all(np.array_equal(outs[0], out) for out in outs)
+
+
+def test_whether_winograd_pays_depends_on_the_sizes(rng, winograd):
+    for N, is_taken in [(1, False), (50, kernels.get_instruction_set() != "none")]:
+        arrays = [rng.standard_normal(s).astype("f4") for s in [(N, 8, 8, 8), (16, 200), 16]]
+        outs = {}
+        for when in ("never", "where it pays"):
+            winograd(when)
+            outs[when] = kernels.conv_forward(*arrays, 5, 2, 1)
+        assert np.array_equal(outs["never"], outs["where it pays"]) != is_taken
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.usefixtures("instruction_set")
+def test_winograd_hides_nothing_that_is_not_finite(rng, winograd, value, place):
+    arrays = [rng.standard_normal(s).astype("f4") for s in [(1, 8, 9, 9), (9, 200), 9]]
+    arrays[place].flat[arrays[place].size // 2] = value
+    seen = []
+    for when in ("always", "never"):
+        winograd(when)
+        seen.append(np.isfinite(kernels.conv_forward(*arrays, 5, 2, 1)))
+    assert not seen[1].all()
+    assert not (seen[0] & ~seen[1]).any()
+
+
+# --- memory, threads, processes -------------------------------------------------------------------
 
 
 def test_memory_begins_with_a_line_of_the_cache():
