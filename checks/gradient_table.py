@@ -6,16 +6,22 @@ COLUMNS = [("tensor", "<"), ("rel. error", ".1e"), ("worst index", "<"), ("analy
 COLUMNS += [("numeric", ".5e"), ("", "<")]
 
 
-def show(results, passed, left_out, tolerance):
-    """Print a line a tensor; left_out: texts on what a file does not offer."""
-    if results:
-        rows = [
-            [result.name, result.error, str(result.index), result.analytic, result.numeric,
-             "pass" if is_right else "FAIL"]
-            for result, is_right in zip(results, passed, strict=True)
-        ]  # fmt: skip
+def show(results, passed, left_out, tolerance, with_passed=True):
+    """Print a line a tensor; left_out: texts on what a file does not offer.
+
+    with_passed: or those alone that failed, so that what is to do is not pushed off the screen.
+    """
+    rows = [
+        [result.name, result.error, str(result.index), result.analytic, result.numeric,
+         "pass" if is_right else "FAIL"]
+        for result, is_right in zip(results, passed, strict=True)
+        if with_passed or not is_right
+    ]  # fmt: skip
+    if rows:
         print(f"\n{tables.text_table(COLUMNS, rows)}")
-        print(f"{sum(passed)} of {len(results)} below {tolerance:g}")
+    if results:
+        start = "" if rows else "\ngradients of what is complete: "
+        print(f"{start}{sum(passed)} of {len(results)} below {tolerance:g}")
     if left_out:
         print("\nleft out, the file does not offer it:", *left_out, sep="\n  ")
 
