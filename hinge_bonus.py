@@ -21,8 +21,7 @@ from pathlib import Path
 
 from support import comparisons, data, tables, torch_training
 from support.errors import Diverged, one_line_errors
-from support.folders import claim
-from support.locks import unlock
+from support.folders import folder_of_runs
 from support.options import option, parse
 
 import numpy as np
@@ -82,9 +81,18 @@ def run(config, cifar):
     device = torch_training.prepare(config)
     cifar.introduce()
     folder = Path(config.save_dir) / "hinge_bonus"
-    claim(folder, dataclasses.asdict(config), config.resume, fixed=("epochs",))
-    if config.tune:
-        config = tuned(config, cifar, folder, device)
+    options = dataclasses.asdict(config)
+    with folder_of_runs(folder, options, config.resume, fixed=("epochs",)):
+        if config.tune:
+            config = tuned(config, cifar, folder, device)
+        rows = compare(folder, train_all(config, cifar, folder, device), cifar)
+    cifar.announce()
+    print(f"everything is in {folder}")
+    return rows
+
+
+def train_all(config, cifar, folder, device):
+    """A dict for each loss: its name, its learning rate, and its runs, one a seed."""
     columns = []
     for name, (loss_function, lr) in loss_functions(config).items():
         done = []
@@ -96,11 +104,7 @@ def run(config, cifar):
             torch.manual_seed(seed)
             done.append(pytorch_cifar.train_in_folder(path, of_run, cifar, device, loss_function))
         columns.append({"name": name, "lr": lr, "runs": done})
-    rows = compare(folder, columns, cifar)
-    unlock(folder)
-    cifar.announce()
-    print(f"everything is in {folder}")
-    return rows
+    return columns
 
 
 def tuned(config, cifar, folder, device):

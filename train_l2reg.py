@@ -11,8 +11,7 @@ from pathlib import Path
 
 from support import comparisons, data, tables
 from support.errors import RunError, one_line_errors
-from support.folders import claim
-from support.locks import unlock
+from support.folders import folder_of_runs
 from support.options import option, parse
 
 import numpy as np
@@ -60,18 +59,23 @@ def run(config, mnist):
     """Train one network for each weight decay and compare them; returns the rows of the table."""
     layers = train.start(config, mnist)
     folder = Path(config.save_dir) / "train_l2reg"
-    claim(folder, asdict(config), config.resume, free=("weight_decay",))
-    runs = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
+    with folder_of_runs(folder, asdict(config), config.resume, free=("weight_decay",)):
+        runs = [train_one(layers, config, mnist, folder, value) for value in config.weight_decay]
+        rows = compare(folder, runs, mnist)
+    mnist.announce()
+    print(f"everything is in {folder}")
+    return rows
+
+
+def compare(folder, runs, mnist):
+    """Draw, write and print what the runs have reached; returns the rows of the table."""
     comparisons.draw_l2_comparison(folder / "comparison.png", runs, mnist)
     rows = [{**of_run, **of_run["history"][-1]} for of_run in runs]
     tables.write_table(folder / "comparison.csv", COMPARISON_COLUMNS, rows)
-    unlock(folder)
     shown = {"weight_decay": ("λ", "g"), "test_acc": ("test accuracy", ".2%")}
     shown |= {"data_loss": ("data loss", ".4f"), "l2_loss": ("L2 loss", ".4f")}
     cells = [[row[key] for key in shown] for row in rows]
     print("\n" + tables.text_table(shown.values(), cells))
-    mnist.announce()
-    print(f"everything is in {folder}")
     return rows
 
 

@@ -75,6 +75,16 @@ def claim(folder, options, resume, fixed=(), free=()):
 
 
 @contextmanager
+def folder_of_runs(folder, options, resume, fixed=(), free=()):
+    """The same for as long as the body runs."""
+    claim(folder, options, resume, fixed, free)
+    try:
+        yield
+    finally:
+        unlock(folder)
+
+
+@contextmanager
 def _claimed(folder):
     """Lock a folder; if the body fails, let go of it. Raises: RunError if it cannot be written."""
     place = folder.resolve()
