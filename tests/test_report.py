@@ -156,7 +156,7 @@ def test_a_page_of_everything(tmp_path):
     for words in (
         "1 of 1 tensors agree", "87.50 %", "cifar10, generated, 1,000", "python3 x.py --a 1",
         "6.0 s of training, 3 epochs", "device cpu, threads: 2", "Every epoch",
-        "The validation images choose λ = 0.001",
+        "The validation images choose λ = 0.001", "finished cifar10, generated 87.50 %",
         "validation accuracy, % 50.00 50.00 +0.00", "a training step, ms 100.00",
         "conv1 16 × 28 × 28 416 5 × 5", "dog 50.00 62.50 +12.50", "cross-entropy 0.05 1 80.00 %",
     ):  # fmt: skip
