@@ -76,22 +76,27 @@ def _observe_layer(watch, build, x_of, has_params, batch_is_fixed=False):
         watch.seen[f"{watch.name}.forward/first output"] = "ok"
 
     if has_params:
-        layer = prepared("parameters changed", x)
-        if layer is not None:
-            for name in ("weights", "bias"):
-                array = getattr(layer, name, None)
-                if isinstance(array, np.ndarray):
-                    array -= watch.numbers(f"step {name}", array.shape)
-        _forward_and_backward(watch, "parameters changed", layer, x)
-        layer = prepared("parameters replaced", x)
-        if layer is not None:
-            for name in ("weights", "bias"):
-                new = watch.numbers(f"new {name}", np.shape(getattr(layer, name, ())))
-                setattr(layer, name, new)
-        _forward_and_backward(watch, "parameters replaced", layer, x)
+        _observe_parameters(watch, prepared, x)
 
     x = x_of("x", N).astype(np.float32)
     _forward_and_backward(watch, "float32", build("float32", x, np.float32), x)
+
+
+def _observe_parameters(watch, prepared, x):
+    """What a layer returns once its parameters were changed in place, and replaced."""
+    layer = prepared("parameters changed", x)
+    if layer is not None:
+        for name in ("weights", "bias"):
+            array = getattr(layer, name, None)
+            if isinstance(array, np.ndarray):
+                array -= watch.numbers(f"step {name}", array.shape)
+    _forward_and_backward(watch, "parameters changed", layer, x)
+    layer = prepared("parameters replaced", x)
+    if layer is not None:
+        for name in ("weights", "bias"):
+            new = watch.numbers(f"new {name}", np.shape(getattr(layer, name, ())))
+            setattr(layer, name, new)
+    _forward_and_backward(watch, "parameters replaced", layer, x)
 
 
 def observe_FC(watch):  # noqa: N802 -- the name of the class

@@ -228,9 +228,8 @@ class Run:
     def finish(self, test=None):
         """Test once, draw what the test shows, and mark the run as finished; nothing if it is.
 
-        test(): the outputs (N, K) for the test images and their mean loss; where they are known,
-        the loss of each of them, and the indices of the worst mistakes. A signal may end it
-        anywhere.
+        test(): the outputs (N, K) for the test images and their mean loss; where known, the loss of
+        each, and the indices of the worst mistakes. A signal may end it anywhere.
         """
         if self.is_finished:
             return
