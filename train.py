@@ -1,9 +1,11 @@
 """Task 1: train a convolutional network on MNIST with the hand-written framework.
 
-python3 train.py              # writes pictures, tables and the model into out/train/
-python3 train.py --summary    # the network's sizes, parameters, receptive fields and memory
-python3 train.py --resume     # goes on with a run that was interrupted
-python3 train.py --layers layers    # with layers.py alone, in plain NumPy
+    python3 train.py              # writes pictures, tables and the model into out/train/
+    python3 train.py --summary    # the network's sizes, parameters, receptive fields and memory
+    python3 train.py --resume     # goes on with a run that was interrupted
+    python3 train.py --layers layers    # with layers.py alone, in plain NumPy
+
+build_net makes the network, nn.py trains it.
 """
 
 from dataclasses import asdict, dataclass

@@ -1,8 +1,8 @@
 """Imports a student's file, or says in a text why that cannot be done."""
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+
+from support.framework import load_file
 
 from checks import calls
 
@@ -12,16 +12,7 @@ def load(path):
     path = Path(path).resolve()
     if not path.is_file():
         return None, f"{path.name}: no such file"
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # what lies beside it may be imported by it
-    spec = spec_from_file_location("layers", path)
-    module = module_from_spec(spec)
-    before = sys.modules.get("layers")
-    sys.modules["layers"] = module
-    _, failure = calls.attempt(spec.loader.exec_module, module, file=str(path))
+    module, failure = calls.attempt(load_file, path, "layers", file=str(path))
     if failure is None:
         return module, None
-    sys.modules.pop("layers")
-    if before is not None:
-        sys.modules["layers"] = before
     return None, f"{path.name} cannot be imported: {failure.removeprefix('error: ')}"

@@ -17,7 +17,7 @@ def load_layers(name):
     """
     path = Path(name).expanduser()
     if path.suffix == ".py" or path.name != name:
-        return _load_file(path)
+        return load_file(path, path.stem)
     if find_spec(name) is None:
         if name != "fast_layers":
             raise RunError(f"--layers {name}: no such module; a file is named with its .py")
@@ -31,13 +31,26 @@ def load_layers(name):
         return import_module("layers")
 
 
-def _load_file(path):
+def load_file(path, name):
+    """The module in a file, which is imported by that name; if it fails, the name is as before.
+
+    Raises: RunError if there is no such file; whatever its code raises.
+    """
     if not path.is_file():
         raise RunError(f"--layers {path}: no such file")
-    sys.path.append(str(path.resolve().parent))  # what lies beside it may be imported by it
-    spec = spec_from_file_location(path.stem, path)
-    module = sys.modules[path.stem] = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # what lies beside it may be imported by it
+    spec = spec_from_file_location(name, path)
+    before, module = sys.modules.get(name), module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        if before is not None:
+            sys.modules[name] = before
+        raise
     return module
 
 
