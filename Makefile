@@ -27,7 +27,7 @@ help:
 	@echo "make check-grads   compare analytic with numeric gradients"
 	@echo "make summary       sizes, parameters, receptive fields and memory of the network"
 	@echo "make report        run what has not been run, then write the report page, out/report.html"
-	@echo "make demo          the same on small generated data, in three minutes: out/demo/report.html"
+	@echo "make demo          the same on small generated data, in two minutes: out/demo/report.html"
 	@echo "make handout       for teachers: the lab without its solutions, out/handout.zip"
 	@echo "make start         for learners: my_layers.py with gaps and answers.toml; see LAB.md"
 	@echo "make test          lint and tests"
