@@ -31,10 +31,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import bench_gpu_steps as steps
 import numpy as np
 import side_by_side
-from bench_gpu_steps import Step
+
+import bench_gpu_steps as steps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import data, files, tables
@@ -64,7 +64,7 @@ def plan(options):
         few = ["--epochs", "2"]
 
     def step(name, seconds, script, *own, folder=None, like=None, torchrun=False, kill_after=0):
-        return Step(
+        return steps.Step(
             name=name,
             script=script,
             options=[*own, *shared],
