@@ -56,14 +56,14 @@ TITLES = ("step", "test accuracy", "plain", "training, s", "start to end, s", ""
 def plan(options):
     """Groups of steps; a group is begun only where there is time for all of it."""
     save_dir = Path(options.save_dir)
-    shared = ["--device", options.device]
-    shared += ["--data-dir", options.data_dir] if options.data_dir else []
-    few = []
+    shared, few, tiny = ["--device", options.device], [], []
+    if options.data_dir:
+        shared += ["--data-dir", options.data_dir]
     if options.tiny:
         shared += ["--dataset", "synthetic", "--threads", "1", "--batch-size", "20"]
-        few = ["--epochs", "2"]
+        few, tiny = ["--epochs", "2"], steps.TINY
 
-    def step(name, seconds, script, *own, folder=None, like=None, torchrun=False, kill_after=0):
+    def step(name, seconds, script, *own, folder=None, like=None, launcher=(), kill_after=0):
         return steps.Step(
             name=name,
             script=script,
@@ -72,7 +72,7 @@ def plan(options):
             plan=seconds,
             like=like and save_dir / like / "pytorch_cifar",
             kill_after=kill_after,
-            launcher=[*steps.TORCHRUN * torchrun, *steps.TINY * options.tiny],
+            launcher=[*launcher, *tiny],
         )
 
     def large(name, seconds, *own, **more):
@@ -86,7 +86,7 @@ def plan(options):
         [step("bonus", 60, "hinge_bonus.py", "--seeds", "1", *few)],
         [
             large("exact", 20, *exact),
-            large("exact torchrun", 20, *exact, torchrun=True, like="exact"),
+            large("exact torchrun", 20, *exact, launcher=steps.TORCHRUN, like="exact"),
             large(killed, 20, *exact, kill_after=3),
             large("exact resumed", 20, *exact, "--resume", folder=killed, like="exact"),
         ],
@@ -202,6 +202,9 @@ def parsed(argv):
     options = parser.parse_args(argv)
     if options.tiny:
         options.device = "cpu"
+    for name in ("data_dir", "save_dir"):  # the steps run in the project's folder
+        if folder := getattr(options, name):
+            setattr(options, name, str(Path(folder).resolve()))
     return options
 
 
@@ -237,7 +240,7 @@ def main(argv=None):
             columns = [(title, "<" if title in ("step", "") else "") for title in TITLES]
             print(f"\n{tables.text_table(columns, table)}\n\n{markdown(rows, facts)}")
             print(f"{time.monotonic() - begun:.0f} s; the table is in {folder}/bench_gpu.csv, .md")
-    return 1 if any(row["status"] in ("failed", "stopped") for row in rows) else 0
+    return int(any(row["status"] in ("failed", "stopped") for row in rows))
 
 
 if __name__ == "__main__":

@@ -166,9 +166,10 @@ def outcome(step):
     results = files.read_json(step.run_folder / "results.json")
     values = {"test_acc": results["test_acc"], "training_seconds": results["seconds"]}
     values["test_acc_plain"] = results.get("test_acc_plain")
-    notes = [results["provenance"]] * (results["provenance"] != "official")
+    notes = [] if results["provenance"] == "official" else [results["provenance"]]
     if step.like is not None:
-        notes.append(likeness(step.run_folder / "model.pt", step.like / "model.pt"))
+        found = likeness(step.run_folder / "model.pt", step.like / "model.pt")
+        notes.append(f"against {step.like.parent.name}: {found}")
     return values, notes
 
 

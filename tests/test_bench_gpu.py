@@ -74,6 +74,13 @@ def test_all_fits_into_the_minutes_and_the_seeds_come_first():
     )
 
 
+def test_folders_are_those_of_the_user_not_of_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    step = planned("--save-dir", "out", "--data-dir", "data")[0][0]
+    assert step.folder == tmp_path / "out" / "seed_0"
+    assert step.options[-2:] == ["--data-dir", str(tmp_path / "data")]
+
+
 def test_what_is_resumed_is_what_was_killed_and_is_compared_with_the_first():
     alone, torchrun, killed, resumed = planned("--save-dir", "out")[-2]
     assert torchrun.command.startswith("torchrun --standalone --nproc-per-node 1 pytorch_cifar.py")
@@ -139,6 +146,14 @@ def test_a_step_that_ends_well(step):
 def test_a_step_that_fails_says_why(step):
     row = steps.run(step("fail"), 60)
     assert (row["status"], row["note"]) == ("failed", "no such luck")
+
+
+def test_what_a_step_leaves_is_compared_with_what_another_left(step, monkeypatch):
+    like, compared = step().folder.parent / "exact" / "program", []
+    monkeypatch.setattr(steps, "likeness", lambda *paths: compared.append(paths) or "other bits")
+    row = steps.run(step(like=like), 60)
+    assert row["note"] == "generated; against exact: other bits"
+    assert compared == [(step().run_folder / "model.pt", like / "model.pt")]
 
 
 def is_alive(pid):
