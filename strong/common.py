@@ -1,5 +1,6 @@
 """What the trainings here share: their options, and what is left of an epoch and of a test."""
 
+import os
 from dataclasses import asdict, dataclass
 
 from support import metrics, torch_training
@@ -23,10 +24,16 @@ class Config(torch_training.Config):
     )
     bfloat16: bool = option(True, "multiply in bfloat16, where the device is fast at it")
     compile: bool = option(False, "compile the network first; meant for long runs on a GPU")
+    deterministic: bool = option(
+        False, "on a GPU, too, only algorithms whose results do not depend on chance; slower"
+    )
 
 
 def start(folder, config, cifar, model, device, **facts):
     """Begin or resume a Run with the facts that decide on its digits."""
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+        torch.use_deterministic_algorithms(True, warn_only=True)
     facts["multiplied_in"] = "bfloat16" if model.bfloat16 else "float32"
     facts |= run_facts(asdict(config), cifar, str(device), "numpy", "torch", "torchvision")
     options = asdict(config)  # the schedule depends on how many epochs there are

@@ -1,5 +1,6 @@
 import copy
 import csv
+import os
 
 from support import torch_training
 from support.errors import RunError
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 import pytorch_cifar
 from conftest import run_files
-from strong import network, training
+from strong import common, network, training
 from strong.augmentation import augmented
 
 
@@ -207,6 +208,18 @@ def test_every_trick_can_be_switched_off():
     assert model.blocks[1].conv1.weight.shape[:2] == (128, 64)
     x = torch.from_numpy(images)
     assert augmented(x, np.zeros(50, bool), np.random.default_rng(0), config) is x
+
+
+@pytest.mark.parametrize("is_wanted", [False, True])
+def test_algorithms_are_deterministic_where_that_is_asked_for(
+    is_wanted, rng, tiny_cifar, tmp_path, request
+):
+    request.addfinalizer(lambda: torch.use_deterministic_algorithms(False))
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    config, model = settings(deterministic=is_wanted), network.StrongModel(rng, size="small")
+    with common.start(tmp_path / "run", config, tiny_cifar, model, torch.device("cpu")):
+        assert torch.are_deterministic_algorithms_enabled() is is_wanted
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is is_wanted
 
 
 def test_it_learns_some_images_by_heart_and_leaves_all_files(tiny_cifar, tmp_path):
