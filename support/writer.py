@@ -32,8 +32,12 @@ class Writer:
 
     def obey(self):
         """Raise, without waiting, what the last job raised, if it is done."""
-        if self._last is not None and self._last.done():
+        if not self.is_busy:
             self.wait()
+
+    @property
+    def is_busy(self):
+        return self._last is not None and not self._last.done()
 
     def close(self):
         """Wait for the last job; then there is no thread any more."""

@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 from types import SimpleNamespace
 
 from support import files, gallery, plots
@@ -55,7 +56,13 @@ def test_filters_are_drawn_now_and_then_and_after_the_last_step_of_all(
     for epoch, step, seconds in [(1, 200, 0), (1, 300, 0.9), (2, 200, 1), (2, 201, 9), (2, 300, 0)]:
         clock[0] += seconds
         weights += 1  # as training goes on with them
+        run.writer.wait()
         pictures.after_step(epoch, step, 300, is_last=False)
+    may_end = threading.Event()
+    clock[0] += 9
+    run.writer.do(may_end.wait)
+    pictures.after_step(3, 200, 300, is_last=False)  # the writer is busy
+    may_end.set()
     pictures.after_step(3, 300, 300, is_last=True)
     run.writer.wait()
     assert drawn == [(0, 0, 0), (1, 200, 1), (2, 200, 3), (2, 300, 5), (3, 300, 5)]
@@ -96,9 +103,9 @@ def test_after_the_test_every_picture_has_a_title_and_what_the_page_needs_lies_a
     titles = []
     new_figure = plots.new_figure
 
-    def titled(width, height, title, note):
+    def titled(width, height, title, note, **layout):
         titles.append(title)
-        return new_figure(width, height, title, note)
+        return new_figure(width, height, title, note, **layout)
 
     monkeypatch.setattr(plots, "new_figure", titled)
     weights = rng.standard_normal((4, 3, 5, 5))
