@@ -274,7 +274,7 @@ class Run:
             if isinstance(error, Leave):
                 self.signals.obey()
             self.writer.close()
-        except (Exception, KeyboardInterrupt) as another:
+        except BaseException as another:
             end = another if error is None or isinstance(error, Leave) else error
         was_running = self.results.get("status") == "running"  # a finished one stays finished
         if was_running and isinstance(end, Exception | KeyboardInterrupt):
