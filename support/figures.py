@@ -2,8 +2,8 @@
 
 Every figure is drawn with matplotlib's defaults, not with the user's settings; nothing is shown on
 a screen and no figure stays open. A picture that fails to be drawn is a line of warning; it is
-written whole or not at all, so that a viewer never sees half of it. Matplotlib, and Pillow, which
-it writes images by, are imported where they are used: a script's --help need not wait.
+written whole or not at all, so that a viewer never sees half of it. Matplotlib, scikit-image, and
+Pillow, which both of them bring, are imported where they are used: a script's --help need not wait.
 """
 
 import functools
@@ -66,7 +66,7 @@ def _write(path, image):
     from PIL import Image
 
     buffer = io.BytesIO()
-    # files of 10 % more bytes in half the time
+    # files of 10 % more bytes in half the time; scikit-image's imsave is 0.3 s of imports away
     Image.fromarray(image).save(buffer, "png", compress_level=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(path, buffer.getvalue())

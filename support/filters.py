@@ -43,6 +43,8 @@ def filter_mosaic(weights, limit):
     Shapes: weights (F, C, k, k) -> (rows, columns, 3) of uint8.
     Raises: ValueError for another rank.
     """
+    from skimage.util import montage
+
     weights = _finite(weights)
     if weights.ndim != 4:
         raise ValueError(f"expected weights of shape (F, C, k, k), got {weights.shape}")
@@ -55,15 +57,7 @@ def filter_mosaic(weights, limit):
     tiles = np.pad(tiles, ((0, 0), (NUMBER, 0), (0, GAP), (0, 0)), constant_values=255)
     columns = _columns(weights.shape)
     rows = -(-len(tiles) // columns)
-    blank = np.full((rows * columns - len(tiles), *tiles.shape[1:]), 255, np.uint8)
-    grid = np.concatenate([tiles, blank]).reshape(rows, columns, *tiles.shape[1:])
-    return edge_to_edge(grid)
-
-
-def edge_to_edge(tiles):
-    """Shapes: (rows, columns, H, W, C) -> (rows * H, columns * W, C)."""
-    rows, columns, H, W, C = tiles.shape
-    return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * H, columns * W, C)
+    return montage(tiles, grid_shape=(rows, columns), fill=[255] * 3, channel_axis=3)
 
 
 def show_filters(axes, weights, limit, title=None, fontsize=8):

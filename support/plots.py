@@ -12,7 +12,7 @@ from support.figures import (
     show,
     style_epochs,
 )
-from support.filters import COLUMNS, edge_to_edge, filter_picture, scale_limit, show_filters
+from support.filters import COLUMNS, filter_picture, scale_limit, show_filters
 
 import numpy as np
 
@@ -179,5 +179,6 @@ def draw_mistakes(path, images, captions, title="", note=""):
 @image_file
 def draw_tiles(path, images):
     """Images edge to edge, one screen pixel a pixel. Shape: (rows, columns, H, W, C) of uint8."""
-    mosaic = edge_to_edge(images)
-    return path, mosaic if images.shape[-1] == 3 else mosaic[..., 0]
+    rows, columns, H, W, C = images.shape
+    mosaic = images.transpose(0, 2, 1, 3, 4).reshape(rows * H, columns * W, C)
+    return path, mosaic if C == 3 else mosaic[..., 0]
