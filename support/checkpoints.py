@@ -9,7 +9,7 @@ import io
 import json
 import sys
 from contextlib import suppress
-from copy import deepcopy
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 
 from support.errors import Diverged, RunError
@@ -148,7 +148,7 @@ class Checkpoints:
         return None
 
     def snapshot(self, position, history):
-        return Snapshot(deepcopy(self._state()), replace(position), list(history))
+        return Snapshot(_copied(self._state()), replace(position), list(history))
 
     def save(self, snapshot):
         """Save it as the newest; the one before is kept, unless it could not be read.
@@ -255,3 +255,18 @@ def _leaves(state, path=""):
             yield from _leaves(value, f"{path}.{name}" if path else str(name))
     elif hasattr(state, "dtype"):
         yield path, state
+
+
+def _copied(state):
+    """The same with copies of all arrays and tensors, these in the processor's memory: to write
+    them asks nothing of a GPU that is training.
+    """
+    if isinstance(state, dict):
+        copied = copy(state)  # PyTorch's dicts have attributes, too
+        copied.update((name, _copied(value)) for name, value in state.items())
+        return copied
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copied, state))
+    if hasattr(state, "detach"):
+        return state.detach().to("cpu", copy=True)
+    return state.copy() if hasattr(state, "dtype") else state

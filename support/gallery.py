@@ -60,11 +60,14 @@ class Gallery:
         folder = self.run.folder / "filters"
         self.run.writer.do(partial(plots.draw_conv_filters, epoch, step, filters, folder))
 
-    def after_epoch(self, history, mean_loss):
-        """Draw the curves, unless that was done a moment ago. mean_loss: over the last epoch."""
+    def after_epoch(self, history, mean_loss, is_last):
+        """Draw the curves, unless that was done a moment ago, or is done soon, after the test.
+
+        mean_loss: over the steps of the last epoch.
+        """
         now = time.monotonic()
         self._has_means = history[-1]["train_loss"] == mean_loss
-        if now - self._curves_begun >= CURVES_SECONDS:
+        if not is_last and now - self._curves_begun >= CURVES_SECONDS:
             self._curves_begun = now
             self._draw_curves(history)
 

@@ -260,7 +260,8 @@ class Run:
     def _write_epoch(self, snapshot, mean_loss):
         """What an epoch leaves; mean_loss: over its steps."""
         if self._gallery is not None:
-            self._gallery.after_epoch(snapshot.history, mean_loss)
+            is_last = snapshot.position.epoch > self._max_epochs
+            self._gallery.after_epoch(snapshot.history, mean_loss, is_last)
         self._checkpoints.save(snapshot)
         write_table(self.folder / "history.csv", HISTORY_COLUMNS, snapshot.history)
 

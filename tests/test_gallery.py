@@ -35,10 +35,12 @@ def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
     for epoch, seconds in enumerate([0.1, 9, 5.9, 0.2, 60], start=1):
         clock[0] += seconds
         run.history.append({"epoch": epoch, "train_loss": 0.5})
-        pictures.after_epoch(run.history, 0.5)
+        pictures.after_epoch(run.history, 0.5, is_last=False)
     assert drawn == [[1], [1, 2, 3, 4], [1, 2, 3, 4, 5]]
-    clock[0] += 0.1
-    run.history.append({"epoch": 6})
+    clock[0] += 60
+    run.history.append({"epoch": 6, "train_loss": 0.5})
+    pictures.after_epoch(run.history, 0.5, is_last=True)  # after the test they are drawn anyway
+    assert len(drawn) == 3
     pictures.after_training(np.eye(10)[tiny_cifar.test_y], 0.5)
     assert drawn[3:] == [[1, 2, 3, 4, 5, 6]]
 
@@ -76,7 +78,7 @@ def test_training_figures_are_means_unless_the_run_measures_them(
     monkeypatch.setattr(plots, "plot_training_progress", lambda *words: drawn.append(words))
     weights = rng.standard_normal((4, 3, 5, 5))
     pictures = gallery.Gallery(new_run(tmp_path), tiny_cifar, lambda: weights)
-    pictures.after_epoch([{"epoch": 1, "train_loss": train_loss}], 0.5)
+    pictures.after_epoch([{"epoch": 1, "train_loss": train_loss}], 0.5, is_last=False)
     assert drawn[0][-1] is has_means
 
 
