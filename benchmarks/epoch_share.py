@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import data, tables
 from support.run import Run
 
-STEP_SECONDS, NUM_STEPS, STUB_EPOCHS = 1e-3, 100, 60
+STEP_SECONDS, NUM_STEPS, STUB_EPOCHS = 1e-3, 100, 20
 SCRIPTS = {
     "train": ("train", []),
     "cifar": ("pytorch_cifar", []),
@@ -97,11 +97,13 @@ def stub(save_dir):
     with Run.start(Path(save_dir) / "stub", {"epochs": STUB_EPOCHS}) as run:
         run.show(mnist, lambda: params["conv1"].reshape(16, 1, 5, 5).copy())
         run.restore_arrays(params)
-        for _ in run.epochs(STUB_EPOCHS):
+        for epoch in run.epochs(STUB_EPOCHS):
             for _ in run.batches(10 * NUM_STEPS, 10, seed=0):
                 time.sleep(STEP_SECONDS)
                 run.count(0.5, 5, 0.1)
             run.end_epoch(lambda: (0.5, 0.5))
+            if epoch == 1:
+                run.writer.wait()  # for imports as long as ten of these epochs
         run.finish()
 
 
