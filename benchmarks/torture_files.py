@@ -52,8 +52,8 @@ def flips(kind, number, rng):
             model(torch.ones(1, 20)).sum().backward()
             optimizer.step()
             checkpoints.hold_torch({"model": model, "optimizer": optimizer})
-        checkpoints.save(Position(epoch=3), [])
-        checkpoints.save(Position(epoch=4), [])
+        checkpoints.save(checkpoints.snapshot(Position(epoch=3), []))
+        checkpoints.save(checkpoints.snapshot(Position(epoch=4), []))
         path = Path(folder, f"checkpoint.{kind}")
         content = path.read_bytes()
         for _ in range(number):

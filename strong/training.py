@@ -26,7 +26,7 @@ from strong.hard_images import Selection
 from strong.muon import Muon
 from strong.network import SIZES, UPSAMPLED, WHITENING_IMAGES, StrongModel, whiten_
 
-NUM_EVALUATED = 5_000  # training images after each epoch
+NUM_EVALUATED = 2_000  # training images after each epoch
 WHOLE = 0.25  # share of the epochs that leave out no image
 WARM_UP = 0.1  # share of the steps in which the learning rates rise
 ADAM_RATE = 0.005  # largest one, of everything that is not a filter

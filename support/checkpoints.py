@@ -9,9 +9,10 @@ import io
 import json
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 
-from support.errors import RunError
+from support.errors import Diverged, RunError
 from support.files import arrays_in, in_one_line, write_whole
 
 import numpy as np
@@ -39,6 +40,12 @@ class Position:
         self.loss_sum += loss * num_images
         self.last_loss, self.lr = loss, lr
 
+    def __str__(self):
+        return (
+            f"lr {self.lr:g}, training loss {self.mean_loss:.4f}, accuracy {self.accuracy:.2%}, "
+            f"{self.seconds:.1f} s"
+        )
+
     @property
     def num_begun(self):
         """Epochs."""
@@ -51,6 +58,15 @@ class Position:
     @property
     def accuracy(self):
         return self.num_correct / self.num_seen
+
+
+@dataclass
+class Snapshot:
+    """A copy of all that a checkpoint holds, at one moment: training may go on meanwhile."""
+
+    state: dict  # of arrays or tensors, nested where PyTorch nests them
+    position: Position
+    history: list
 
 
 class Checkpoints:
@@ -131,18 +147,31 @@ class Checkpoints:
             )
         return None
 
-    def name_not_finite(self):
-        """The name of an array that is not finite any more, or None."""
-        leaves = _leaves(self._state())
-        return next((name for name, array in leaves if not self.format.is_finite(array)), None)
+    def snapshot(self, position, history):
+        return Snapshot(_copied(self._state()), replace(position), list(history))
 
-    def save(self, position, history):
-        """Save a new one; the one before is kept, unless it could not be read."""
-        newest, previous = self._paths()
-        notes = {"position": asdict(position), "history": history}
-        content = sealed(self.format.encode(self._state(), json.dumps(notes)))
+    def save(self, snapshot):
+        """Save it as the newest; the one before is kept, unless it could not be read.
+
+        Raises: Diverged, and leaves the files alone, if an array is not finite.
+        """
+        at, newest, previous = snapshot.position, *self._paths()
+        for name, array in _leaves(snapshot.state):
+            if not self.format.is_finite(array):
+                raise self.diverged(f"{name} is not finite any more", at, at.step, at.lr)
+        notes = {"position": asdict(at), "history": snapshot.history}
+        content = sealed(self.format.encode(snapshot.state, json.dumps(notes)))
         write_whole(newest, content, keep=previous if self._is_newest_whole else None)
         self._is_newest_whole = True
+
+    def diverged(self, what, at, step, lr, more=""):
+        """The error that says what happened, where, and what helps."""
+        # only the gradients of arrays are written by hand
+        check = ", or check the gradients: python3 check_grads.py" * (self.format is Arrays)
+        return Diverged(
+            f"{what} in epoch {at.epoch}, step {step}, at learning rate {lr:g}{more}; "
+            f"try a smaller --lr-scale{check}"
+        )
 
     def forget_previous(self):
         with suppress(OSError):
@@ -226,3 +255,18 @@ def _leaves(state, path=""):
             yield from _leaves(value, f"{path}.{name}" if path else str(name))
     elif hasattr(state, "dtype"):
         yield path, state
+
+
+def _copied(state):
+    """The same with copies of all arrays and tensors, these in the processor's memory: to write
+    them asks nothing of a GPU that is training.
+    """
+    if isinstance(state, dict):
+        copied = copy(state)  # PyTorch's dicts have attributes, too
+        copied.update((name, _copied(value)) for name, value in state.items())
+        return copied
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copied, state))
+    if hasattr(state, "detach"):
+        return state.detach().to("cpu", copy=True)
+    return state.copy() if hasattr(state, "dtype") else state

@@ -11,6 +11,7 @@ def own_settings():
     matplotlib = import_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
+        matplotlib.rcParams["axes.titley"] = 1.0  # it need not look for what is in its way
         yield matplotlib
 
 

@@ -1,13 +1,18 @@
 """What a run leaves for the eye: filters and curves while it trains, mistakes after the test."""
 
+import math
 import time
 from contextlib import suppress
+from functools import partial
 
 from support import metrics, plots, tables
 from support.files import read_json_if_there
 
 FILTER_STEPS = 200  # between two pictures of the filters
-CURVES_SECONDS = 5  # between two pictures of the curves at least
+# between two pictures at least: drawing, which takes the processor from training, then takes less
+# than a fiftieth of the time
+FILTER_SECONDS = 1
+CURVES_SECONDS = 15
 NUM_WORST = 20
 NUM_EXAMPLES = 3  # of each cell of the confusion matrix
 
@@ -23,7 +28,7 @@ def run_title(folder, dataset):
 
 
 class Gallery:
-    """The pictures and tables of one run, in its folder.
+    """The pictures and tables of one run, in its folder. While it trains, its writer draws them.
 
     run: the Run; dataset: the data.Dataset; first_filters: a function that returns a copy of
     the first layer's filters, (F, C, k, k).
@@ -32,27 +37,39 @@ class Gallery:
     def __init__(self, run, dataset, first_filters):
         self.run, self.dataset, self.first_filters = run, dataset, first_filters
         self.before = first_filters()
-        self._curves_drawn = None  # when
+        self._filters_begun = self._curves_begun = -math.inf  # when, the last ones
         self._has_means = False  # whether the training figures are means over the epoch
         self._title = run_title(run.folder, dataset)
         self._words = self._title, dataset.note
         if not run.is_finished:
-            plots.draw_conv_filters(0, 0, self.before, run.folder / "filters")
+            self._begin_filters(0, 0, self.before)
 
-    def after_step(self, epoch, step, num_steps):
-        """Draw the filters from time to time and after the last step of an epoch."""
-        if step % FILTER_STEPS == 0 or step == num_steps:
-            plots.draw_conv_filters(epoch, step, self.first_filters(), self.run.folder / "filters")
+    def after_step(self, epoch, step, num_steps, is_last):
+        """Draw the filters from time to time, after the last step of an epoch and of them all; but
+        not twice in a moment, nor where the writer is behind: on a GPU an epoch may take less time
+        than a picture.
+        """
+        now, writer = time.monotonic(), self.run.writer
+        is_due = step % FILTER_STEPS == 0 or step == num_steps
+        is_due = is_due and now - self._filters_begun >= FILTER_SECONDS
+        if is_last or (is_due and not writer.is_busy):
+            self._filters_begun = now
+            self._begin_filters(epoch, step, self.first_filters())
 
-    def after_epoch(self, row):
-        """Draw the curves, with the row that is about to become the last of the history, unless
-        that was done a moment ago: on a GPU an epoch may take less time than a picture.
+    def _begin_filters(self, epoch, step, filters):
+        folder = self.run.folder / "filters"
+        self.run.writer.do(partial(plots.draw_conv_filters, epoch, step, filters, folder))
+
+    def after_epoch(self, history, mean_loss, is_last):
+        """Draw the curves, unless that was done a moment ago, or is done soon, after the test.
+
+        mean_loss: over the steps of the last epoch.
         """
         now = time.monotonic()
-        self._has_means = row["train_loss"] == self.run.position.mean_loss
-        if self._curves_drawn is None or now - self._curves_drawn >= CURVES_SECONDS:
-            self._curves_drawn = now
-            self._draw_curves([*self.run.history, row])
+        self._has_means = history[-1]["train_loss"] == mean_loss
+        if not is_last and now - self._curves_begun >= CURVES_SECONDS:
+            self._curves_begun = now
+            self._draw_curves(history)
 
     def _draw_curves(self, history, test_acc=None):
         curves = {key: [row[key] for row in history] for key in history[-1]}

@@ -16,6 +16,8 @@ from support.filters import COLUMNS, filter_picture, scale_limit, show_filters
 
 import numpy as np
 
+# of the four panels of the curves
+PLACES = {"left": 0.05, "bottom": 0.09, "top": 0.91, "wspace": 0.12, "hspace": 0.22}
 MARKED_EPOCHS = 50  # in longer curves the marks would cover each other
 
 
@@ -61,8 +63,9 @@ def plot_training_progress(save_dir, data, note="", class_names=(), title="", me
     if len(data["valid_acc"]):
         reached = f"validation {data['valid_acc'][-1]:.2%} after epoch {len(data['lr'])}"
         title = f"{title}, {reached}" if title else reached
-    figure = new_figure(14, 8, title, note)
-    panels = figure.subplots(2, 2).ravel()
+    figure = new_figure(14, 8, title, note, layout=None)
+    right = 0.98 if "class_acc" not in data else 0.87  # there, the names of classes come after it
+    panels = figure.subplots(2, 2, gridspec_kw={**PLACES, "right": right}).ravel()
     loss, accuracy, rate, last = panels
     epochs = np.arange(1, len(data["lr"]) + 1)
     marked = len(epochs) <= MARKED_EPOCHS

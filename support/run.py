@@ -12,16 +12,18 @@
         run.finish(test)
 
 The run draws the batches, shows the progress, keeps the history, saves checkpoints, reacts to
-signals, and records how it ends.
+signals, and records how it ends. What an epoch leaves is drawn and written while the next trains;
+what goes wrong then ends the run after the step in hand.
 """
 
 import math
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from support import checkpoints, folders, progress
+from support import folders, progress
 from support.batches import Batch, shuffled
 from support.checkpoints import Checkpoints, Position
 from support.errors import Diverged, Interrupted, RunError
@@ -29,10 +31,11 @@ from support.facts import hint_at_other_programs
 from support.files import write_json
 from support.gallery import Gallery
 from support.locks import unlock
-from support.signals import Signals
+from support.signals import Leave, Signals
 from support.start import ROOT
 from support.tables import write_table
 from support.tensorboard import Log
+from support.writer import Writer
 
 import numpy as np
 
@@ -45,7 +48,7 @@ class Run:
     history: one dict an epoch, with the keys HISTORY_COLUMNS at least. results: what results.json
     holds. position: see Position. is_finished: whether it is resumed and had come to its end.
     rank: which of several processes that train together this is. has_bar: whether a terminal shows
-    a bar. signals: see Signals.
+    a bar. signals: see Signals; writer: see Writer.
     """
 
     def __init__(self, folder, options, facts, earlier_results):
@@ -53,7 +56,7 @@ class Run:
         self.history, self.results = [], earlier_results or {}
         self.is_finished = False
         self.rank, self.has_bar = 0, sys.stderr.isatty()
-        self.signals = Signals(self._stop)
+        self.signals, self.writer = Signals(self._stop), Writer()
         self._options, self._facts = options, facts
         self._is_resumed = earlier_results is not None
         self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
@@ -168,16 +171,14 @@ class Run:
             if at.num_seen == num_seen:
                 raise RuntimeError(f"expected count in step {step}")
             if self._gallery is not None:
-                self._gallery.after_step(at.epoch, step, num_steps)
+                is_last = step == num_steps and at.epoch == self._max_epochs
+                self._gallery.after_step(at.epoch, step, num_steps, is_last)
             at.step, at.seconds = step, time.perf_counter() - started
             self.signals.obey()
+            self.writer.obey()
             if time.monotonic() - self._last_save >= self._checkpoint_seconds:
-                self.save_checkpoint()
-        print(
-            f"{title}: lr {at.lr:g}, training loss {at.mean_loss:.4f}, "
-            f"accuracy {at.accuracy:.2%}, {at.seconds:.1f} s",
-            flush=True,
-        )
+                self._hand_over(self._checkpoints.save)
+        print(f"{title}: {at}", flush=True)
 
     def count(self, loss, num_correct, lr):
         """Add the mean loss and the right answers of the batch in hand to those of the epoch; lr is
@@ -188,14 +189,12 @@ class Run:
         at, loss, num_images = self.position, float(loss), self._batch_size
         if not math.isfinite(loss):
             last = "none" if at.last_loss is None else f"{at.last_loss:.4g}"
-            raise Diverged(
-                f"the loss is {loss} in epoch {at.epoch}, step {at.step + 1}, at learning rate "
-                f"{lr:g}; the last finite loss was {last}; {self._advice()}"
-            )
+            said = f"; the last finite loss was {last}"
+            raise self._checkpoints.diverged(f"the loss is {loss}", at, at.step + 1, lr, said)
         at.add(loss, num_images, int(num_correct), lr)
 
     def end_epoch(self, validate, then=None):
-        """Evaluate, add a row to the history, draw, and save where the next epoch starts.
+        """Evaluate, add a row to the history, and have curves and next epoch's start written.
 
         validate(): (loss, accuracy) of the validation images, or a dict of columns with valid_loss
         and valid_acc at least; an array in it is shown, and not kept. A signal may end it anywhere:
@@ -211,16 +210,13 @@ class Run:
             for name, value in self._columns.items():
                 row[name] = value(row)
             kept = {key: value for key, value in row.items() if not isinstance(value, np.ndarray)}
-            if self._gallery is not None:
-                self._gallery.after_epoch(kept)
             if self._log is not None:
                 self._log.after_epoch(row)
         if then is not None:
             then()
         self.history.append(kept)
         self.position = Position(epoch=at.epoch + 1, last_loss=at.last_loss, lr=at.lr)
-        self.save_checkpoint()
-        write_table(self.folder / "history.csv", HISTORY_COLUMNS, self.history)
+        self._hand_over(self._write_epoch, at.mean_loss)
         self.signals.obey()
 
     # --- how it ends ---
@@ -233,6 +229,7 @@ class Run:
         """
         if self.is_finished:
             return
+        self.writer.wait()  # the last epoch's, and before pictures are drawn here
         with self.signals.anywhere():
             tested = None if test is None else test()
             results = self._gallery.after_training(*tested) if tested and self._gallery else {}
@@ -246,46 +243,56 @@ class Run:
         write_json(self.folder / "results.json", self.results)
 
     def save_checkpoint(self):
-        """Save what was restored, history and position; the checkpoint before is kept.
+        """Save what was restored, history and position, at once; the checkpoint before is kept.
 
         Raises: Diverged, and leaves the files alone, if an array is not finite.
         """
-        at = self.position
-        if name := self._checkpoints.name_not_finite():
-            raise Diverged(
-                f"{name} is not finite any more in epoch {at.epoch}, step {at.step}, "
-                f"at learning rate {at.lr:g}; {self._advice()}"
-            )
-        self._checkpoints.save(at, self.history)
+        self._hand_over(self._checkpoints.save)
+        self.writer.wait()
+
+    def _hand_over(self, write, *args):
+        """Have write(snapshot of what a checkpoint holds, *args) done by the writer."""
+        self.writer.wait()  # before there are two copies
+        snapshot = self._checkpoints.snapshot(self.position, self.history)
+        self.writer.do(partial(write, snapshot, *args))
         self._last_save = time.monotonic()
+
+    def _write_epoch(self, snapshot, mean_loss):
+        """What an epoch leaves; mean_loss: over its steps."""
+        if self._gallery is not None:
+            is_last = snapshot.position.epoch > self._max_epochs
+            self._gallery.after_epoch(snapshot.history, mean_loss, is_last)
+        self._checkpoints.save(snapshot)
+        write_table(self.folder / "history.csv", HISTORY_COLUMNS, snapshot.history)
 
     def __enter__(self):
         self.signals.catch()
         return self
 
     def __exit__(self, _kind, error, _trace):
-        is_running = self.results.get("status") == "running"  # a finished one stays finished
-        if isinstance(error, Exception | KeyboardInterrupt) and is_running:
-            status = "diverged" if isinstance(error, Diverged) else "interrupted"
+        end = error
+        try:
+            if isinstance(error, Leave):
+                self.signals.obey()
+            self.writer.close()
+        except BaseException as another:
+            end = another if error is None or isinstance(error, Leave) else error
+        was_running = self.results.get("status") == "running"  # a finished one stays finished
+        if was_running and isinstance(end, Exception | KeyboardInterrupt):
             with suppress(OSError):
-                self.write_results(status=status)
+                is_diverged = isinstance(end, Diverged)
+                self.write_results(status="diverged" if is_diverged else "interrupted")
         if self._log is not None:
             self._log.close()
         unlock(self.folder)
         self.signals.release()
-
-    def _advice(self):
-        is_by_hand = self._checkpoints.format is checkpoints.Arrays  # the gradients
-        check = ", or check the gradients: python3 check_grads.py" if is_by_hand else ""
-        return f"try a smaller --lr-scale{check}"
+        if end is not error:
+            raise end
 
     def _stop(self, signum):
         """Save and raise Interrupted."""
         self.save_checkpoint()
         save_dir = self._options.get("save_dir", str(ROOT / "out"))
         command = folders.command(save_dir, self.signals.agree is None)
-        raise Interrupted(
-            signum,
-            f"interrupted in epoch {self.position.epoch} after step {self.position.step}; "
-            f"{command} --resume goes on from there",
-        )
+        where = f"epoch {self.position.epoch} after step {self.position.step}"
+        raise Interrupted(signum, f"interrupted in {where}; {command} --resume goes on from there")

@@ -7,6 +7,14 @@ from contextlib import contextmanager
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the last
 
 
+class Leave(BaseException):
+    """Raised where a signal comes within anywhere(): whoever catches it calls obey().
+
+    The run is saved there, where no lock is held that the thread which writes files may wait for;
+    and no `except Exception` on the way keeps it back.
+    """
+
+
 class Signals:
     """The first signal ends a run after the step in hand, or at once within anywhere(); a second
     one ends it at once wherever it is. One that is ignored, as nohup does, stays so.
@@ -65,4 +73,4 @@ class Signals:
         self._signum = signum
         if self._may_stop_here:
             self._may_stop_here = False
-            self._stop(signum)
+            raise Leave

@@ -1,8 +1,10 @@
 import dataclasses
+import threading
 from types import SimpleNamespace
 
 from support import files, gallery, plots
 from support.read_runs import Record
+from support.writer import Writer
 
 import numpy as np
 import pytest
@@ -19,8 +21,7 @@ def drawn(monkeypatch):
 
 
 def new_run(folder):
-    position = SimpleNamespace(mean_loss=0.5)
-    return SimpleNamespace(folder=folder, history=[], is_finished=False, position=position)
+    return SimpleNamespace(folder=folder, history=[], is_finished=False, writer=Writer())
 
 
 def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
@@ -31,16 +32,42 @@ def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
     run = new_run(tmp_path)
     weights = rng.standard_normal((4, 3, 5, 5))
     pictures = gallery.Gallery(run, tiny_cifar, lambda: weights)
-    for epoch, seconds in enumerate([0.1, 3, 1.9, 0.2, 60], start=1):
+    for epoch, seconds in enumerate([0.1, 9, 5.9, 0.2, 60], start=1):
         clock[0] += seconds
-        row = {"epoch": epoch, "train_loss": 0.5}
-        pictures.after_epoch(row)
-        run.history.append(row)
+        run.history.append({"epoch": epoch, "train_loss": 0.5})
+        pictures.after_epoch(run.history, 0.5, is_last=False)
     assert drawn == [[1], [1, 2, 3, 4], [1, 2, 3, 4, 5]]
-    clock[0] += 0.1
-    run.history.append({"epoch": 6})
+    clock[0] += 60
+    run.history.append({"epoch": 6, "train_loss": 0.5})
+    pictures.after_epoch(run.history, 0.5, is_last=True)  # after the test they are drawn anyway
+    assert len(drawn) == 3
     pictures.after_training(np.eye(10)[tiny_cifar.test_y], 0.5)
     assert drawn[3:] == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_filters_are_drawn_now_and_then_and_after_the_last_step_of_all(
+    tiny_cifar, tmp_path, monkeypatch
+):
+    clock, drawn = [100.0], []
+    monkeypatch.setattr(gallery.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        plots, "draw_conv_filters", lambda *args: drawn.append((*args[:2], args[2][0]))
+    )
+    run, weights = new_run(tmp_path), np.zeros(1)
+    pictures = gallery.Gallery(run, tiny_cifar, weights.copy)
+    for epoch, step, seconds in [(1, 200, 0), (1, 300, 0.9), (2, 200, 1), (2, 201, 9), (2, 300, 0)]:
+        clock[0] += seconds
+        weights += 1  # as training goes on with them
+        run.writer.wait()
+        pictures.after_step(epoch, step, 300, is_last=False)
+    may_end = threading.Event()
+    clock[0] += 9
+    run.writer.do(may_end.wait)
+    pictures.after_step(3, 200, 300, is_last=False)  # the writer is busy
+    may_end.set()
+    pictures.after_step(3, 300, 300, is_last=True)
+    run.writer.wait()
+    assert drawn == [(0, 0, 0), (1, 200, 1), (2, 200, 3), (2, 300, 5), (3, 300, 5)]
 
 
 @pytest.mark.parametrize(("train_loss", "has_means"), [(0.5, True), (0.4, False)])
@@ -51,7 +78,7 @@ def test_training_figures_are_means_unless_the_run_measures_them(
     monkeypatch.setattr(plots, "plot_training_progress", lambda *words: drawn.append(words))
     weights = rng.standard_normal((4, 3, 5, 5))
     pictures = gallery.Gallery(new_run(tmp_path), tiny_cifar, lambda: weights)
-    pictures.after_epoch({"epoch": 1, "train_loss": train_loss})
+    pictures.after_epoch([{"epoch": 1, "train_loss": train_loss}], 0.5, is_last=False)
     assert drawn[0][-1] is has_means
 
 
@@ -78,9 +105,9 @@ def test_after_the_test_every_picture_has_a_title_and_what_the_page_needs_lies_a
     titles = []
     new_figure = plots.new_figure
 
-    def titled(width, height, title, note):
+    def titled(width, height, title, note, **layout):
         titles.append(title)
-        return new_figure(width, height, title, note)
+        return new_figure(width, height, title, note, **layout)
 
     monkeypatch.setattr(plots, "new_figure", titled)
     weights = rng.standard_normal((4, 3, 5, 5))

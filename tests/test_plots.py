@@ -219,11 +219,11 @@ def panels(monkeypatch):
     """The figures that are drawn, as {title of a panel: its axes}, and "" for the whole figure."""
     drawn = []
 
-    def save(figure, *args, **kwargs):
+    def save(figure):
         titles = {axes.get_title(): axes for axes in figure.axes}
         drawn.append({**titles, "": figure})
 
-    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(figures, "_pixels", save)
     monkeypatch.setattr(figures, "_write", lambda path, image: None)
     return drawn
 
@@ -438,7 +438,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_line_of_warning(tmp_path, monkeypat
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(Figure, "savefig", fail)
+    monkeypatch.setattr(Figure, "draw", fail)
     plots.plot_training_progress(tmp_path, CURVES)
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     warning = f"warning: plot_training_progress was not drawn: {reason}\n"

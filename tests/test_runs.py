@@ -261,6 +261,7 @@ def test_a_folder_that_holds_no_run_stays_where_it_is(tmp_path):
 def end_epoch(run):
     run.position.num_seen = 1
     run.end_epoch(lambda: ROW)
+    run.writer.wait()
 
 
 def saved_run(folder, position=None):
@@ -710,8 +711,13 @@ def test_columns_are_kept_and_arrays_are_not(tmp_path):
 
 def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
     run = Run.start(tmp_path / "run", {"checkpoint_minutes": 0.0})
-    saved = []
-    monkeypatch.setattr(run, "save_checkpoint", lambda: saved.append(run.position.step))
+    saved, save = [], run._checkpoints.save
+
+    def noted(snapshot):
+        saved.append(snapshot.position.step)
+        save(snapshot)
+
+    monkeypatch.setattr(run._checkpoints, "save", noted)
     loop(run, max_epochs=1)
     assert saved == [1, 2, 3, 0]
 

@@ -7,8 +7,8 @@ import warnings
 from importlib.util import find_spec
 
 from support import torch_training
+from support.checkpoints import Checkpoints
 from support.locks import unlock
-from support.run import Run
 
 import numpy as np
 import pytest
@@ -121,16 +121,16 @@ def test_tensorboard_reads_each_epoch_of_a_resumed_run_once(
         script.run(config, tiny_cifar if script is pytorch_cifar else few)
 
     few = dataclasses.replace(digits, train_x=digits.train_x[:60], train_y=digits.train_y[:60])
-    save_checkpoint = Run.save_checkpoint
+    save = Checkpoints.save
     folder = tmp_path / script.__name__
 
-    def lost(run):  # after the second epoch was logged, before it was saved
-        if run.position.epoch == 3:
+    def lost(checkpoints, snapshot):  # after the second epoch was logged, before it was saved
+        if snapshot.position.epoch == 3:
             raise Stopped
-        save_checkpoint(run)
+        save(checkpoints, snapshot)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Run, "save_checkpoint", lost)
+        patch.setattr(Checkpoints, "save", lost)
         train(resume=False)
     train(resume=True)
     log = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0})
