@@ -374,9 +374,7 @@ def test_answers_have_points_in_proportion():
     assert (blank.points, blank.out_of, blank.status) == (0, 10, "FAIL")
     assert blank.message.startswith("0 of ")
     verdicts = [SimpleNamespace(status=s, section="a", name=s) for s in ("right", "wrong", "right")]
-    marker = Marker(
-        scheme.Scheme({}, scheme.Answers(points=10)), SEED, None, lambda _: (verdicts, {})
-    )
+    marker = Marker(scheme.Scheme({}, scheme.Answers(points=10)), SEED, None, lambda _: verdicts)
     part = marker._answers(Marked("x"), {"answers.toml": b""})[0]
     assert (part.points, part.message) == (6, "2 of 3 right; not a: wrong")
 

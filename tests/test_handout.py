@@ -321,10 +321,12 @@ def test_a_learner_starts_once(tmp_path, capsys):
     mine = tmp_path / "my_layers.py"
     assert mine.read_text(encoding="utf-8").count("raise NotImplementedError") == 9
     assert "conv1 = " in (tmp_path / "answers.toml").read_text(encoding="utf-8")
+    assert "## B.1 " in (tmp_path / "answers.md").read_text(encoding="utf-8")
     assert "--layers my_layers.py" in capsys.readouterr().out
     mine.write_text("hours of work")
-    (tmp_path / "answers.toml").unlink()
+    for name in ("answers.toml", "answers.md"):
+        (tmp_path / name).unlink()
     with pytest.raises(RunError, match=r"my_layers\.py: already there, and left as it is"):
         handout.start(gaps, tmp_path)
     assert mine.read_text() == "hours of work"
-    assert not Path(tmp_path / "answers.toml").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["my_layers.py"]
