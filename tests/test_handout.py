@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tokenize
 import zipfile
-from pathlib import Path
 
 from support import start
 from support.errors import RunError
