@@ -19,7 +19,7 @@ from pathlib import Path
 from support import answers
 from support.errors import RunError, one_line_errors
 from support.files import write_whole
-from support.missing_runs import DEMO_OPTIONS, SCRIPTS, run_missing
+from support.missing_runs import DEMO_EXPECTED, DEMO_OPTIONS, SCRIPTS, run_missing
 from support.options import folder_option, option, parse
 from support.page import hashes
 from support.page.document import follow, write_page
@@ -55,7 +55,7 @@ def run(config):
     failed = 0
     if config.demo:
         save_dir = save_dir / "demo"
-        failed = run_missing(save_dir, DEMO_OPTIONS)
+        failed = run_missing(save_dir, DEMO_OPTIONS, DEMO_EXPECTED)
     elif config.run_missing:
         failed = run_missing(save_dir, {})
     elif not config.watch and not any((save_dir / script).is_dir() for script in SCRIPTS):

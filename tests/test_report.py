@@ -423,7 +423,7 @@ def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, ca
     (tmp_path / "pytorch_cifar/results.json").write_text('{"status": "interrupted"}')
     called = []
 
-    def fake(command, title):
+    def fake(command, heed):
         called.append([str(part) for part in command[1:]])
         return (1, "hinge_bonus.py: error: no") if "hinge" in str(command[1]) else (0, "done")
 
@@ -442,7 +442,7 @@ def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, ca
 
 def test_the_last_line_of_a_script_is_kept(tmp_path):
     code = "import sys; print('one'); print('two', file=sys.stderr); sys.exit(3)"
-    assert missing_runs.call([sys.executable, "-c", code], "title") == (3, "two")
+    assert missing_runs.call([sys.executable, "-c", code], print) == (3, "two")
 
 
 def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
@@ -454,7 +454,7 @@ def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
         "    (folder / 'saved').touch()"
     )
     command = f"[sys.executable, '-c', {child!r}]"
-    code = f"import sys; from support.missing_runs import call; print(call({command}, ''))"
+    code = f"import sys; from support.missing_runs import call; print(call({command}, print))"
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
