@@ -7,7 +7,7 @@ times how much longer than expected what is done has taken.
 import re
 import time
 
-EPOCH = re.compile(r"epoch ([0-9]+)/([0-9]+): (?:step ([0-9]+)/([0-9]+))?")
+EPOCH = re.compile(r"epoch ([0-9]+)/([1-9][0-9]*): (?:step ([0-9]+)/([1-9][0-9]*))?")
 RUN_IS_THERE = "nothing to resume"
 TELLS = 0.03  # share of all work from which on what is done tells how fast the machine is
 
@@ -28,41 +28,39 @@ class TimeLeft:
         self.num_runs, self.script_seconds = self.expected.get(script, (1, 0))
         self.began = time.monotonic()
         self.run, self.epoch, self.epochs = 1, 0, 0
-        self.share, self.share_before = 0.0, None  # that is done; that was when it started
+        self.share, self.share_before = 0.0, 0.0  # of it that is done; that was there before
 
     def read(self, line):
         """Heed a line that the script prints; returns whether it says how far that has come."""
         if RUN_IS_THERE in line:
-            self.share = self.run / max(self.num_runs, 1)
-            self.share_before = self.share
+            self.share = self.run / self.num_runs
+            self.share_before += 1 / self.num_runs
             self.run, self.epoch = self.run + 1, 0
             return False
-        if not (found := EPOCH.search(line)):
+        if not (found := EPOCH.match(line)):
             return False
-        epoch, epochs, step, steps = (int(number) if number else None for number in found.groups())
+        epoch, epochs, step, steps = (int(number) if number else 1 for number in found.groups())
         if epoch < self.epoch:
-            self.run += 1
+            self.run, self.epoch = self.run + 1, 0
+        of_epoch = 1 / (epochs * self.num_runs)
+        if self.epoch == 0:  # the first line of a run: the epochs before that were there
+            self.share_before += (epoch - 1) * of_epoch
         self.epoch, self.epochs = epoch, epochs
-        within = (self.run - 1 + (epoch - 1) / epochs) / self.num_runs
-        if self.share_before is None:
-            self.share_before = within
-        self.share = within + (step / steps if steps else 1) / (epochs * self.num_runs)
+        self.share = (self.run - 1) / self.num_runs + (epoch - 1 + step / steps) * of_epoch
         return True
 
     def end(self):
         """The script has ended."""
-        begun = self.share_before or 0.0
-        self.done += (1 - min(begun, 1)) * self.script_seconds
-        self.total -= min(begun, 1) * self.script_seconds
+        self.done += (1 - self.share_before) * self.script_seconds
+        self.total -= self.share_before * self.script_seconds
         self.passed += time.monotonic() - self.began
         self.begin(None)
 
     @property
     def seconds(self):
         """Seconds until all scripts have run."""
-        begun = self.share_before or 0.0
-        done = self.done + max(0.0, min(self.share, 1) - begun) * self.script_seconds
-        total = self.total - begun * self.script_seconds
+        done = self.done + (self.share - self.share_before) * self.script_seconds
+        total = self.total - self.share_before * self.script_seconds
         passed = self.passed + time.monotonic() - self.began
         pace = passed / done if done > TELLS * total else 1
         return max(0.0, pace * (total - done))
@@ -79,4 +77,4 @@ def about(seconds):
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"about {minutes} min"
-    return f"about {round(minutes / 60, 1):g} hours"
+    return f"about {minutes / 60:.1f} h"

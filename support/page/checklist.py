@@ -5,6 +5,7 @@ from typing import NamedTuple
 from support.read_runs import Record
 
 DONE, MISSING = "done", "missing"
+GRADIENTS = "gradients checked"
 WEIGHT_DECAYS = ("0.001", "0.01", "0.1")  # that Task 2 asks for
 LOSSES = ("cross_entropy", "hinge")
 WORST_FIRST = ("damaged", "diverged", "killed", "interrupted", "running")  # states of runs
@@ -49,29 +50,29 @@ def _task_1(save_dir):
 
 
 def _gradients(record):
-    what = "gradients checked"
     rows = record.rows("gradients.csv", ("name", "passed"))
     methods = record.results.get("methods")
     methods = list(methods.values()) if isinstance(methods, dict) else []
     passed = sum(row["passed"] == "True" for row in rows)
-    note = f"{passed} of {len(rows)} tensors" if rows else ""
-    if done := sum(status == "pass" for status in methods):
-        note += f", {done} of {len(methods)} methods"
+    done = sum(status == "pass" for status in methods)
+    counts = [(passed, len(rows), "tensors"), (done, len(methods), "methods")]
+    note = ", ".join(f"{there} of {all_} {what}" for there, all_, what in counts if all_)
     if passed < len(rows) or "FAIL" in methods:
-        return what, "failing", note
-    return what, DONE if rows and done == len(methods) else MISSING, note
+        return GRADIENTS, "failing", note
+    return GRADIENTS, DONE if rows and done == len(methods) else MISSING, note
 
 
 def _trained(what, records, missing=()):
     """An item about runs that have come to their end, all of them. missing: names of others."""
     there = [record for record in records if record.exists]
+    if not there:
+        return what, MISSING
     states = {record.state for record in there}
     state = next((state for state in WORST_FIRST if state in states), DONE)
-    note = f"missing: {', '.join(missing)}" if missing else ""
-    if len(records) > 1 and not missing:
-        note = f"{len(records)} runs"
-    if not there or (missing and state == DONE):
-        return what, MISSING, note if there else ""
+    if missing:
+        state, note = MISSING if state == DONE else state, f"missing: {', '.join(missing)}"
+    else:
+        note = f"{len(records)} runs" if len(records) > 1 else ""
     return what, state, note, _data(there)
 
 
