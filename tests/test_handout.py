@@ -158,10 +158,18 @@ def test_the_texts_name_only_what_is_there(made):
         assert content.count("<details>") == content.count("</details>")
 
 
+def test_a_handout_asks_in_words_for_what_it_has(made):
+    more, _, files = made
+    numbers = re.findall(r"(?m)^## (\S+)", files["handout/answers.md"].decode())
+    assert numbers[:5] == ["1.1", "1.4", "1.5", "2.1", "2.2"]
+    assert ("B.1" in numbers) == more
+    assert len(numbers) == (11 if more else 5)
+
+
 def test_git_keeps_the_answers_of_a_student(made):
     _, folder, _ = made
     ignored = (folder / ".gitignore").read_text().split()
-    assert "/answers.toml" not in ignored
+    assert not {"/answers.toml", "/answers.md"} & set(ignored)
     assert "/out/" in ignored
 
 
