@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-ROUNDS = 300
+ROUNDS = 200
 WARM_UP = 20  # rounds that do not count
 
 

@@ -1,6 +1,5 @@
 """Run the scripts of the lab that have not come to their end in a save folder."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -64,8 +63,8 @@ def run_missing(save_dir, options, expected=EXPECTED):
     left = TimeLeft({name: expected[name] for name in missing})
     if missing:
         print(
-            f"{about(left.seconds)} on {MACHINE}, half or several times that elsewhere: this one "
-            f"has {os.cpu_count()}; the time left soon goes by its own speed",
+            f"without downloads {about(left.seconds)} on {MACHINE}, elsewhere half or several "
+            "times that; the time left soon goes by this machine's own speed",
             flush=True,
         )
     for place, script in enumerate(scripts, start=1):

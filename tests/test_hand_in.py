@@ -125,7 +125,9 @@ def test_answers_stand_beside_their_questions_and_missing_ones_are_marked(tmp_pa
     assert 'used, and what for?</h4>\n<div class="answer"><p>In <em>Convolution</em>' in html
     assert html.index('id="task-2"') < html.index("Less.") < html.index('id="task-3"')
     assert html.count("No answer yet") == 9
-    assert "questions answered in words missing 1 of 3" in Page(html).text
+    text = Page(html).text
+    assert "questions answered in words missing 1 of 3, not 1.1, 1.5" in text
+    assert "2 of 22 done, 2 of them not on the official data ." in text
     assert "--questions" not in html
 
 
@@ -176,8 +178,8 @@ def test_without_a_run_there_is_no_page_and_no_folder(tmp_path, name):
 
 def listed(save_dir):
     """{(part, what is asked for): its Item}."""
-    written = dict.fromkeys(ALL, (1, 2))
-    items = checklist.items(save_dir, ALL, (20, 20), written)
+    words = {part: {"1": True, "2": False} for part in ALL}
+    items = checklist.items(save_dir, ALL, {"sizes: conv1": True}, words)
     return {(item.part, item.what): item for item in items}
 
 
@@ -185,7 +187,7 @@ def test_nothing_is_done_in_an_empty_folder(tmp_path):
     items = listed(tmp_path)
     assert {item.state for item in items.values() if "answers.toml" not in item.what} == {"missing"}
     assert items["1", "numbers in answers.toml"].state == "done"
-    assert items["4", "questions answered in words"][2:4] == ("missing", "1 of 2")
+    assert items["4", "questions answered in words"][2:4] == ("missing", "1 of 2, not 2")
 
 
 def test_what_is_done_is_listed_with_its_data(tmp_path):

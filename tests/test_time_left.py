@@ -84,7 +84,7 @@ def lines_of_a_script(monkeypatch, tmp_path, is_terminal):
 def test_a_log_gets_few_lines(tmp_path, monkeypatch, capsys):
     lines_of_a_script(monkeypatch, tmp_path, False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("about 2 min on two cores of an AMD EPYC, half or several times")
+    assert lines[0].startswith("without downloads about 2 min on two cores of an AMD EPYC, else")
     assert lines[1] == "1/1 train.py: runs, about 2 min left in all"
     assert lines[2].startswith("1/1 train.py: done in ")
     assert len(lines) == 3

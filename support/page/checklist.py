@@ -23,23 +23,25 @@ class Item(NamedTuple):
     data: tuple = ()
 
 
-def items(save_dir, parts, numbers, written):
-    """The Items of these parts. numbers: (how many numbers of answers.toml are there, of how many),
-    None without that file; written: {part: the same of the answers in words}."""
+def items(save_dir, parts, numbers, words):
+    """The Items of these parts. numbers: {name of a number in answers.toml: whether it is there};
+    words: {part: the same of its questions in answers.md}."""
     found = []
     for part, of_part in PARTS.items():
         if part in parts:
             found += [Item(part, *item) for item in of_part(save_dir)]
             if part == "1":
-                found.append(_counted(part, "numbers in answers.toml", numbers or (0, 0)))
-            found.append(_counted(part, "questions answered in words", written[part]))
+                found.append(_counted(part, "numbers in answers.toml", numbers))
+            found.append(_counted(part, "questions answered in words", words[part]))
     return found
 
 
-def _counted(part, what, count):
-    there, expected = count
-    note = f"{there} of {expected}" if expected else ""
-    return Item(part, what, DONE if there == expected > 0 else MISSING, note)
+def _counted(part, what, is_there):
+    missing = [name for name, there in is_there.items() if not there]
+    note = f"{len(is_there) - len(missing)} of {len(is_there)}" if is_there else ""
+    if 0 < len(missing) < len(is_there):
+        note += f", not {', '.join(missing)}"
+    return Item(part, what, MISSING if missing or not is_there else DONE, note)
 
 
 def _task_1(save_dir):

@@ -46,8 +46,12 @@ def contents(hand_in, save_dir, parts):
     for part, number, text in answers.questions(parts):
         answer = markdown.markup(given[number], record) if number in given else None
         asked[part].append(Answered(number, markdown.inline(text, record), answer))
-    written = {part: _count(of_part) for part, of_part in asked.items()}
-    items = checklist.items(save_dir, parts, _filled_in(numbers), written)
+    words = {
+        part: {question.number: question.answer is not None for question in of_part}
+        for part, of_part in asked.items()
+    }
+    items = checklist.items(save_dir, parts, _filled_in(numbers), words)
+    done = [item for item in items if item.state == checklist.DONE]
     found = hashes.hashes(folder, save_dir)
     return {
         "author": hand_in.author,
@@ -56,7 +60,8 @@ def contents(hand_in, save_dir, parts):
         "asked": {SECTIONS[part]: of_part for part, of_part in asked.items()},
         "problems": record.problems,
         "items": {SECTIONS[part]: [i for i in items if i.part == part] for part in parts},
-        "num_done": sum(item.state == checklist.DONE for item in items),
+        "num_done": len(done),
+        "num_unofficial": sum(any(kind != "official" for _, kind in item.data) for item in done),
         "num_asked": len(items),
         "hashes": found,
         "shown": {name: value[:SHOWN] for name, value in found.items()},
@@ -70,17 +75,11 @@ def _toml(path):
         raise ValueError("it is nested too deep") from error
 
 
-def _count(asked):
-    """(how many are answered, how many there are)."""
-    return sum(question.answer is not None for question in asked), len(asked)
-
-
 def _filled_in(tables):
-    """The same for the numbers of an answers.toml."""
-    values = [
-        value not in ("?", "", [])
-        for name, table in tables.items()
-        if name != "words" and isinstance(table, dict)
-        for value in table.values()
-    ]
-    return sum(values), len(values)
+    """{name of a number in answers.toml: whether it is there}."""
+    return {
+        f"{section}: {name}": value not in ("?", "", [])
+        for section, table in tables.items()
+        if section != "words" and isinstance(table, dict)
+        for name, value in table.items()
+    }
