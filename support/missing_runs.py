@@ -12,7 +12,7 @@ from support.time_left import TimeLeft, about
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_SECONDS = 60  # between two lines of one script, where they are not rewritten
-MACHINE = "two cores of an AMD EPYC"  # that the times below were measured on
+MACHINE = "two cores of an AMD EPYC"  # that the times below are those of
 SCRIPTS = {  # in the order of the lab: what their folder must hold when they have been run
     "check_grads": "gradients.csv",
     "train": "results.json",
@@ -21,7 +21,7 @@ SCRIPTS = {  # in the order of the lab: what their folder must hold when they ha
     "pytorch_cifar": "results.json",
     "hinge_bonus": "comparison.csv",
 }
-EXPECTED = {  # how many runs, and how many seconds
+EXPECTED = {  # how many runs, and about how many seconds
     "check_grads": (1, 3),
     "train": (1, 90),
     "train_l2reg": (3, 300),
@@ -102,6 +102,8 @@ class Line:
         if self.left.read(text) and is_due:
             self.last = time.monotonic()
             self.write(self.left)
+        elif self.is_rewritten and not self.left.epoch:  # a download, for example
+            self.write(text)
 
     def write(self, text):
         text = f"{self.title}: {text}"

@@ -72,7 +72,7 @@ def lines_of_a_script(monkeypatch, tmp_path, is_terminal):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
 
     def call(command, heed):
-        for line in LINES:
+        for line in ("downloading", *LINES, "everything is in out"):
             heed(line)
         return 0, LINES[-1]
 
@@ -99,5 +99,6 @@ def test_a_terminal_has_one_line_that_is_rewritten(tmp_path, monkeypatch, capsys
     lines_of_a_script(monkeypatch, tmp_path, True)
     _, line = capsys.readouterr().out.rstrip("\n").split("\n")
     parts = line.split("\r\x1b[K")[1:]
-    assert len(parts) == 2 + len(LINES)
+    assert len(parts) == 3 + len(LINES)
+    assert parts[1] == "1/1 train.py: downloading"
     assert all(len(part) < 80 for part in parts)
