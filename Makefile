@@ -29,7 +29,7 @@ help:
 	@echo "make report        run what has not been run, then write the report page, out/report.html"
 	@echo "make demo          the same on small generated data, in two minutes: out/demo/report.html"
 	@echo "make handout       for teachers: the lab without its solutions, out/handout.zip"
-	@echo "make start         for learners: my_layers.py with gaps and answers.toml; see LAB.md"
+	@echo "make start         for learners: my_layers.py with gaps, files for answers; see LAB.md"
 	@echo "make test          lint and tests"
 	@echo "make test-numpy    the same without PyTorch, for Tasks 1 and 2"
 	@echo "make test-browser  the report page in Chromium; needs chromium, chromedriver and npm"

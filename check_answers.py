@@ -4,7 +4,8 @@
     python3 check_answers.py --answers elsewhere.toml
 
 Says right, wrong or missing, and how to think again. Nothing runs forward: layers.py may still have
-gaps. Of "memory" several ways to count are right; which one you took is said.
+gaps. Of "memory" several ways to count are right; which one you took is said. The answers in words,
+in answers.md beside that file, are counted and not judged.
 """
 
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import support  # says in one line which package is missing
+from support import answers as in_words
 from support import tables
 from support.errors import RunError, one_line_errors
 from support.framework import load_layers
@@ -37,7 +39,7 @@ class Config:
 def read(path):
     """The tables of a .toml file. Raises: RunError if there is none, or it cannot be read."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         advice = "a hand-out brings one; elsewhere make start writes it"
         raise RunError(f"there is no {path}; {advice}") from error
@@ -56,11 +58,27 @@ def run(config):
     count = Counter(verdict.status for verdict in verdicts)
     print(f"{count['right']} of {len(verdicts)} right, {count['wrong']} wrong, ", end="")
     print(f"{count['missing']} missing")
-    words = given.get("words", {})
-    if isinstance(words, dict) and words:
-        written = sum(bool(str(text).strip()) for text in words.values())
-        print(f"in words, for your teacher to read: {written} of {len(words)} written")
+    print_words(given, Path(config.answers).with_suffix(".md"))
     return 0 if count["right"] == len(verdicts) else 1
+
+
+def print_words(given, path):
+    """Print which questions are not answered in words: in the file at path, an answers.md, or in
+    given, the tables of answers.toml, as in earlier hand-outs.
+    """
+    try:
+        prose = in_words.read(path)
+    except FileNotFoundError:
+        prose = ""
+        print(f"there is no {path.name}; python3 report.py --questions writes it")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    asked = [question.number for question in in_words.questions(in_words.parts_here())]
+    written = in_words.written(prose, given)
+    missing = [number for number in asked if number not in written]
+    count = f"{len(asked) - len(missing)} of {len(asked)} written"
+    more = f"; missing: {', '.join(missing)}" if missing else ""
+    print(f"in words, for your teacher to read: {count}{more}")
 
 
 def main(argv=None):

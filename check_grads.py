@@ -16,7 +16,6 @@ Inputs are kept away from the kinks of ReLU and the ties of max pooling, where t
 """
 
 import sys
-import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -29,7 +28,7 @@ from support.options import folder_option, option, parse
 import numpy as np
 
 import nn
-from checks import gradient_table, session
+from checks import gradient_table, session, timing
 from checks.calls import quietly
 from checks.judge import PASS, report
 
@@ -203,34 +202,35 @@ def small_network(layers, rng):
 def check_network(layers, rng):
     """Check all parameters of a small network at once.
 
-    Returns the results and the cost: the number of parameters, and the seconds of the analytic and
-    of the numeric gradient.
+    Returns the results and the cost: the number of parameters, and the seconds that the analytic
+    and the numeric gradient take.
     """
     net, loss, x, y = small_network(layers, rng)
 
     def f():
         return loss.forward(nn.forward_pass(net, x), y)
 
-    seconds = []
-    for _ in range(50):
-        start = time.perf_counter()
+    def analytic():
         out = nn.forward_pass(net, x)
         loss.forward(out, y)
-        grads = nn.backward_pass(net, loss, out, y)
-        seconds.append(time.perf_counter() - start)
+        return nn.backward_pass(net, loss, out, y)
 
+    grads = analytic()
     totals = {id(array): np.zeros_like(array) for array in nn.parameters(net).values()}
     for *pairs, _name in grads:
         for array, grad in pairs:
             totals[id(array)] += grad
-    results, start = [], time.perf_counter()
+    results = []
     for name, array in nn.parameters(net).items():
         label = f"network: {name.partition('.')[2]}"
         results.append(compare(label, totals[id(array)], numeric_gradient(f, array)))
+    one = net[0].bias[:1]  # a view: a numeric gradient of one parameter
+    of_all, of_one = timing.in_turns([analytic, lambda: numeric_gradient(f, one)])
+    num_params = sum(array.size for array in nn.parameters(net).values())
     return results, {
-        "num_params": sum(array.size for array in nn.parameters(net).values()),
-        "analytic_seconds": float(np.median(seconds)),
-        "numeric_seconds": time.perf_counter() - start,
+        "num_params": num_params,
+        "analytic_seconds": of_all,
+        "numeric_seconds": of_one * num_params,
     }
 
 

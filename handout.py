@@ -3,7 +3,7 @@
     python3 handout.py                  # Tasks 1 and 2 into out/handout/ and out/handout.zip
     python3 handout.py --more           # convolution, pooling, Tasks 3, 4 and the bonus, too
     python3 handout.py --keep ReLU,L2Regularizer.forward     # these stay written
-    python3 handout.py --start          # for whoever learns alone: my_layers.py, answers.toml, here
+    python3 handout.py --start          # for whoever learns alone: my_layers.py and answers, here
 
 The gaps are listed in checks/tasks.py. They are cut by name, with the syntax tree, so that our own
 files carry no marks; a method that only gaps call is part of the solution and goes with them.
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import support  # says in one line which package is missing
+from support import answers
 from support.errors import RunError, one_line_errors
 from support.files import write_whole
 from support.folders import move_aside
@@ -31,7 +32,7 @@ from checks import expected, tasks
 FILES = ("LAB.md", "LICENSE", ".gitignore", "requirements-numpy.txt", "setup_cython.py")
 FILES += ("im2col_cython.pyx", "layers.py", "nn.py", "train.py", "train_l2reg.py", "report.py")
 FILES += ("check_grads.py", "check_answers.py", "checks/*.py", "docs/lab_*.png")
-FILES += ("support/*.py", "support/page/*.*")
+FILES += ("support/*.py", "support/*.md", "support/page/*.*")
 RENAMED = {"docs/README_students.md": "README.md", "checks/answers.toml": "answers.toml"}
 TORCH_FILES = {"pytorch_mnist.py", "pytorch_cifar.py", "hinge_bonus.py", "requirements.txt"}
 TORCH_FILES |= {"support/torch_training.py"}
@@ -44,7 +45,7 @@ class Config:
     more: bool = option(False, "cut Convolution, MaxPooling, Tasks 3, 4 and the bonus, too")
     keep: str = option("", "classes or methods that stay written, with commas between them")
     start: bool = option(
-        False, "write my_layers.py, with the gaps, and answers.toml beside our files instead"
+        False, "write my_layers.py, with the gaps, and the files for answers beside ours instead"
     )
 
 
@@ -144,6 +145,8 @@ def contents(more=False, keep=""):
     for name, of_file in gaps.items():
         files[name] = cut(text(name), of_file).encode()
     files["LAB.md"] = lab_text(more).encode()
+    parts = [part for part, script in answers.SCRIPTS.items() if script in names]
+    files[answers.NAME] = answers.template(parts).encode()
     files[".gitignore"] = "".join(
         line for line in text(".gitignore").splitlines(True) if line.strip(" /\n") not in files
     ).encode()
@@ -189,12 +192,14 @@ def start(gaps, folder=ROOT):
     files = {
         "my_layers.py": cut(text("layers.py"), gaps),
         "answers.toml": text("checks/answers.toml"),
+        answers.NAME: answers.template(answers.SCRIPTS),
     }
     if there := [name for name in files if (folder / name).exists()]:
         raise RunError(f"{' and '.join(there)}: already there, and left as it is")
     for name, content in files.items():
         write_whole(folder / name, content)
-    print("my_layers.py has the gaps, answers.toml the questions, LAB.md tells what to do; begin:")
+    print("my_layers.py has the gaps, answers.toml and answers.md the questions, LAB.md tells what")
+    print("to do; begin:")
     print("python3 check_grads.py --layers my_layers.py")
 
 

@@ -2,6 +2,8 @@
 
 from support import files, tables
 
+from checks import timing
+
 COLUMNS = [("tensor", "<"), ("rel. error", ".1e"), ("worst index", "<"), ("analytic", ".5e")]
 COLUMNS += [("numeric", ".5e"), ("", "<")]
 
@@ -36,22 +38,28 @@ def save(folder, results, passed, methods, cost, tolerance):
     ]
     tables.write_table(folder / "gradients.csv", columns, rows)
     of_methods = {method.name: method.status for method in methods}
-    values = {"tolerance": tolerance, "methods": of_methods, **cost}
+    values = {"tolerance": tolerance, "methods": of_methods, **rounded(cost)}
     files.write_json(folder / "results.json", values)
+
+
+def rounded(cost):
+    """The cost with seconds of one digit."""
+    return {k: timing.one_digit(v) if k.endswith("_seconds") else v for k, v in cost.items()}
 
 
 def why_analytic(cost, lab_parameters, lab_steps):
     """Print what numeric gradients would cost in the lab's network."""
-    count, numeric = cost["num_params"], cost["numeric_seconds"]
-    ratio = numeric / cost["analytic_seconds"]
+    count, ratio = cost["num_params"], cost["numeric_seconds"] / cost["analytic_seconds"]
     lab_ratio = ratio / count * lab_parameters
     years = lab_ratio * lab_steps * 0.01 / (365 * 24 * 3600)
+    ratio, lab_ratio, years = map(timing.one_digit, (ratio, lab_ratio, years))
+    seconds = rounded(cost)
+    numeric, analytic = seconds["numeric_seconds"], seconds["analytic_seconds"]
     print(
         f"\nWhy analytic gradients: for the {count} parameters of the small network the numeric "
-        f"gradient took {numeric:.2f} s\nand the analytic one "
-        f"{1000 * cost['analytic_seconds']:.2f} ms, {ratio:,.0f} times less: two forward passes a "
-        f"parameter against one pass\nforward and one back. For the {lab_parameters:,} parameters "
-        f"of the lab's network it would be {lab_ratio:,.0f} times; its {lab_steps:,}\ntraining "
-        f"steps, at 10 ms each with analytic gradients {lab_steps * 0.01:.0f} s, would take "
-        f"{years:.1f} years."
+        f"gradient takes about {numeric:g} s\nand the analytic one {1000 * analytic:g} ms, about "
+        f"{ratio:,.0f} times less: two forward passes a parameter against one pass\nforward and "
+        f"one back. For the {lab_parameters:,} parameters of the lab's network it would be about "
+        f"{lab_ratio:,.0f} times; its\n{lab_steps:,} training steps, at 10 ms each with analytic "
+        f"gradients {lab_steps * 0.01:.0f} s, would take about {years:g} years."
     )

@@ -5,13 +5,13 @@ import time
 from dataclasses import dataclass, field
 
 from checks import judge, records, tasks
-from marking import limited, submissions
+from marking import answers, limited, submissions
 from marking.rooms import room
 from marking.text import plain, plain_lines
 
 # situations that a file need not offer; of other methods a stranger's record must not say so
 OPTIONAL = ("Convolution", "MaxPooling")
-MAX_WORDS = 20  # answers in words
+MAX_QUESTION, MAX_ANSWER = 200, 10_000  # characters of an answer in words
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ class Marker:
             files = submissions.read(submission.path)
         except Exception as error:  # of a damaged zip: many kinds
             files, marked.stopped = None, _reason(error)
+        for question, answer in answers.words(files or {}).items():
+            text = plain_lines(answer, MAX_ANSWER, MAX_ANSWER)
+            marked.words[plain(question, MAX_QUESTION)] = text
         for step, failed in steps:
             try:
                 if files is None:
@@ -156,9 +159,7 @@ class Marker:
             return []
         if "answers.toml" not in files:
             return self._answers_part("there is no answers.toml")
-        verdicts, words = self.judge_answers(files["answers.toml"])
-        words = {plain(name): plain_lines(text) for name, text in list(words.items())[:MAX_WORDS]}
-        marked.words = {name: text for name, text in words.items() if text}
+        verdicts = self.judge_answers(files["answers.toml"])
         right = sum(verdict.status == "right" for verdict in verdicts)
         wrong = [f"{v.section}: {v.name}" for v in verdicts if v.status != "right"]
         message = f"{right} of {len(verdicts)} right" + f"; not {', '.join(wrong)}" * bool(wrong)

@@ -10,9 +10,9 @@ def plain(text, longest=MAX_NAME):
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def plain_lines(text, longest=MAX_TEXT):
-    """The same for several lines, of which the last are kept."""
-    lines = [plain(line, 300) if line.split() else "" for line in str(text).splitlines()]
+def plain_lines(text, longest=MAX_TEXT, widest=300):
+    """The same for several lines, of which the last are kept. widest: characters of a line."""
+    lines = [plain(line, widest) if line.split() else "" for line in str(text).splitlines()]
     return "\n".join(lines).strip()[-longest:]
 
 

@@ -119,9 +119,11 @@ class Record:
 
     def read(self, name, read, default, max_bytes=MAX_BYTES):
         """read(path of a file in the folder); default if it is missing, damaged or too large."""
-        for_page = self.folder / "page" / name  # earlier runs have all their files in one folder
+        path = self.folder / name
         try:
-            path = for_page if for_page.exists() else self.folder / name
+            for_page = self.folder / "page" / name  # earlier runs have all in one folder
+            if for_page.exists():
+                path, name = for_page, f"page/{name}"
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 raise ValueError("it is not a file")

@@ -32,7 +32,7 @@ for _path in sorted((ROOT / "kernels").glob("*.pyx")):
 COMPILE = "python3 setup_cython.py build_ext --inplace"
 # by the names that are imported: of the NumPy half, and of the PyTorch scripts
 NUMPY_HALF = ("numpy", "scipy", "threadpoolctl", "matplotlib", "skimage", "pooch", "filelock")
-NUMPY_HALF += ("tqdm", "jinja2", "Cython", "setuptools")
+NUMPY_HALF += ("tqdm", "jinja2", "markdown_it", "Cython", "setuptools")
 TORCH_HALF = ("torch", "torchvision")
 
 

@@ -3,6 +3,7 @@
 import copy
 import re
 
+from support import answers as in_words
 from support.errors import RunError
 
 import numpy as np
@@ -80,13 +81,14 @@ def test_right_answers_are_right_and_the_memory_is_named():
 def test_the_template_asks_all_of_it_and_knows_nothing(capsys):
     template = ROOT / "checks" / "answers.toml"
     given = check_answers.read(template)
-    assert {s: set(q) for s, q in given.items() if s != "words"} == {
+    assert {s: set(q) for s, q in given.items()} == {
         section: set(questions) for section, questions in RIGHT.items()
     }
     assert check_answers.run(check_answers.Config(answers=str(template))) == 1
     out = capsys.readouterr().out
     assert "0 of 20 right, 0 wrong, 20 missing" in out
-    assert "in words, for your teacher to read: 0 of 3 written" in out
+    assert "there is no answers.md; python3 report.py --questions writes it" in out
+    assert "in words, for your teacher to read: 0 of 11 written; missing: 1.1, 1.4" in out
 
 
 def test_the_status_is_0_when_all_is_right(tmp_path, capsys):
@@ -97,7 +99,19 @@ def test_the_status_is_0_when_all_is_right(tmp_path, capsys):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert "20 of 20 right, 0 wrong, 0 missing" in out
-    assert "1 of 1 written" in out
+    assert "1 of 11 written; missing: 1.1, 1.5" in out
+
+
+def test_answers_in_words_are_counted(tmp_path, capsys):
+    path = tmp_path / "answers.toml"
+    path.write_text(as_toml(RIGHT))
+    text = in_words.template(in_words.SCRIPTS).replace("what for?", "what for?\n\nIn Convolution.")
+    (tmp_path / "answers.md").write_text(text, encoding="utf-8-sig")
+    assert check_answers.run(check_answers.Config(answers=str(path))) == 0
+    assert "1 of 11 written; missing: 1.1, 1.5" in capsys.readouterr().out
+    (tmp_path / "answers.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(RunError, match=r"answers\.md cannot be read: 'utf-8'"):
+        check_answers.run(check_answers.Config(answers=str(path)))
 
 
 def test_layers_with_gaps_will_do(tmp_path, capsys, monkeypatch):

@@ -10,7 +10,7 @@ import fast_layers
 import layers as plain_layers
 import nn
 import train
-from checks import tasks
+from checks import gradient_table, tasks, timing
 from conftest import ROOT
 
 BOTH = pytest.mark.parametrize("layers", [plain_layers, fast_layers], ids=lambda m: m.__name__)
@@ -203,3 +203,36 @@ def test_a_file_that_cannot_be_imported_is_said_with_its_line(tmp_path):
 
 def failures(capsys):
     return "\n".join(line for line in capsys.readouterr().out.splitlines() if "FAIL" in line)
+
+
+# --- what numeric gradients cost ----------------------------------------------------------------
+
+
+def test_both_sides_are_medians_of_calls_in_turns(monkeypatch):
+    """A load that comes and goes, and a slow first call, change nothing."""
+    now, calls = [0.0], []
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def lasts(name, seconds):
+        def function():
+            calls.append(name)
+            now[0] += seconds * (100 if len(calls) < 10 or len(calls) % 20 < 5 else 1)
+
+        return function
+
+    assert timing.in_turns([lasts("a", 1), lasts("b", 3)]) == [1, 3]
+    assert calls[:4] == ["a", "b", "a", "b"]
+
+
+def test_the_cost_is_given_with_one_digit(capsys):
+    cost = {"num_params": 337, "analytic_seconds": 0.000412, "numeric_seconds": 0.1449}
+    gradient_table.why_analytic(cost, check_grads.LAB_PARAMETERS, check_grads.LAB_STEPS)
+    said = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "takes about 0.1 s and the analytic one 0.4 ms, about 400 times less",
+        "it would be about 900,000 times", "would take about 2 years",
+    ):  # fmt: skip
+        assert words in said
+    assert gradient_table.rounded(cost) == {
+        "num_params": 337, "analytic_seconds": 0.0004, "numeric_seconds": 0.1,
+    }  # fmt: skip

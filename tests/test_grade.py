@@ -271,9 +271,12 @@ def test_what_lies_beside_and_deeper_is_found(tmp_path):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text(place)
     (tmp_path / "answers.toml").write_text("a = 1")
+    (tmp_path / "lab" / "answers.md").write_text("words")
     found = submissions.read(tmp_path)
     assert found == {"layers.py": b"lab/layers.py", "helper.py": b"lab/helper.py",
-                     "answers.toml": b"a = 1"}  # fmt: skip
+                     "answers.toml": b"a = 1", "answers.md": b"words"}  # fmt: skip
+    (tmp_path / "lab" / "answers.md").write_bytes(bytes(submissions.MAX_FILE + 1))
+    assert "answers.md" not in submissions.read(tmp_path)
     (tmp_path / "lab" / "my_layers.py").write_text("mine")  # of whoever learns alone
     assert submissions.read(tmp_path)["layers.py"] == b"mine"
     made(tmp_path / "other")
@@ -374,11 +377,25 @@ def test_answers_have_points_in_proportion():
     assert (blank.points, blank.out_of, blank.status) == (0, 10, "FAIL")
     assert blank.message.startswith("0 of ")
     verdicts = [SimpleNamespace(status=s, section="a", name=s) for s in ("right", "wrong", "right")]
-    marker = Marker(
-        scheme.Scheme({}, scheme.Answers(points=10)), SEED, None, lambda _: (verdicts, {})
-    )
+    marker = Marker(scheme.Scheme({}, scheme.Answers(points=10)), SEED, None, lambda _: verdicts)
     part = marker._answers(Marked("x"), {"answers.toml": b""})[0]
     assert (part.points, part.message) == (6, "2 of 3 right; not a: wrong")
+
+
+def test_words_are_there_to_read_whatever_the_numbers_are(tmp_path, right):
+    (tmp_path / "layers.py").write_text(made_submissions.RIGHT, encoding="utf-8")
+    (tmp_path / "answers.toml").write_text('[words]\nim2col = "old"\nregularization = "less"')
+    (tmp_path / "answers.md").write_bytes(b"## 1.4\n" + b"long " * 100 + b"\x1b[31m \xff\n## 9.9")
+    plan = scheme.Scheme({"ReLU.forward": 1})
+    marker = Marker(plan, SEED, right, answers.judge)
+    words = marker.mark(submissions.Submission("x", tmp_path)).words
+    assert [question[:8] for question in words] == ["1.4 Wher", "2.1 What"]
+    first, second = words.values()
+    assert first.startswith("long " * 99)
+    assert "\x1b" not in first
+    assert second == "less"
+    (tmp_path / "answers.toml").write_bytes(b"= 1")
+    assert len(marker.mark(submissions.Submission("x", tmp_path)).words) == 1
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"= 1", b"a = " + b"[" * 100_000])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tokenize
 import zipfile
-from pathlib import Path
 
 from support import start
 from support.errors import RunError
@@ -159,10 +158,18 @@ def test_the_texts_name_only_what_is_there(made):
         assert content.count("<details>") == content.count("</details>")
 
 
+def test_a_handout_asks_in_words_for_what_it_has(made):
+    more, _, files = made
+    numbers = re.findall(r"(?m)^## (\S+)", files["handout/answers.md"].decode())
+    assert numbers[:5] == ["1.1", "1.4", "1.5", "2.1", "2.2"]
+    assert ("B.1" in numbers) == more
+    assert len(numbers) == (11 if more else 5)
+
+
 def test_git_keeps_the_answers_of_a_student(made):
     _, folder, _ = made
     ignored = (folder / ".gitignore").read_text().split()
-    assert "/answers.toml" not in ignored
+    assert not {"/answers.toml", "/answers.md"} & set(ignored)
     assert "/out/" in ignored
 
 
@@ -321,10 +328,12 @@ def test_a_learner_starts_once(tmp_path, capsys):
     mine = tmp_path / "my_layers.py"
     assert mine.read_text(encoding="utf-8").count("raise NotImplementedError") == 9
     assert "conv1 = " in (tmp_path / "answers.toml").read_text(encoding="utf-8")
+    assert "## B.1 " in (tmp_path / "answers.md").read_text(encoding="utf-8")
     assert "--layers my_layers.py" in capsys.readouterr().out
     mine.write_text("hours of work")
-    (tmp_path / "answers.toml").unlink()
+    for name in ("answers.toml", "answers.md"):
+        (tmp_path / name).unlink()
     with pytest.raises(RunError, match=r"my_layers\.py: already there, and left as it is"):
         handout.start(gaps, tmp_path)
     assert mine.read_text() == "hours of work"
-    assert not Path(tmp_path / "answers.toml").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["my_layers.py"]

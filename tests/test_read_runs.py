@@ -144,3 +144,13 @@ def test_only_what_makes_a_comparison_unfair_is_a_difference():
     ours = {"seed": 0, "num_train": 1000, "epochs": 8, "threads": 1}
     theirs = {"seed": 1, "num_train": 500, "epochs": 8, "threads": 2, "batch_size": 50}
     assert read_runs.differences(ours, theirs) == ["num train 1000 and 500", "seed 0 and 1"]
+
+
+@pytest.mark.parametrize("place", ["", "page/"])
+def test_a_damaged_file_is_named_with_the_folder_it_lies_in(folder, place):
+    path = folder / place / "network.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\xff")
+    run = Record(folder)
+    assert run.rows("network.csv") == []
+    assert run.problems[0].startswith(f"{folder.name}/{place}network.csv cannot be read: ")

@@ -12,11 +12,12 @@ import time
 import zlib
 from html.parser import HTMLParser
 
-from support import files, metrics, missing_runs, plots, tables
+from support import answers, files, metrics, missing_runs, plots, tables
 from support.folders import move_aside
 from support.gallery import NUM_EXAMPLES
 from support.page import document, pictures
 from support.page.facts import facts
+from support.page.hand_in import HandIn
 from support.read_runs import Record
 from support.run import HISTORY_COLUMNS, Run
 
@@ -96,7 +97,16 @@ def write_all(save_dir, **kwargs):
         for loss, recall in (("cross_entropy", 0.5), ("hinge", 0.625))
     ]  # fmt: skip
     tables.write_table(save_dir / "hinge_bonus/comparison.csv", list(losses[0]), losses)
+    write_answers(save_dir)
     return save_dir
+
+
+def write_answers(save_dir):
+    """An answer to each question, as answers.md in a save folder."""
+    text = answers.template(answers.SCRIPTS)
+    path = save_dir / answers.NAME
+    path.write_text(re.sub(r"(?m)^(## .*)$", r"\1\n\nFor a *reason*.", text), encoding="utf-8")
+    return path
 
 
 class Page(HTMLParser):
@@ -128,8 +138,14 @@ class Page(HTMLParser):
             self.texts.append(data)
 
 
+def written(save_dir, **kwargs):
+    """The text of the page of a save folder, in which the answers lie, too."""
+    handed_in = HandIn(answers=save_dir / answers.NAME, **kwargs)
+    return report.write_page(save_dir, handed_in=handed_in).read_text(encoding="utf-8")
+
+
 def page(save_dir, **kwargs):
-    return Page(report.write_page(save_dir, **kwargs).read_text(encoding="utf-8"))
+    return Page(written(save_dir, **kwargs))
 
 
 def test_an_empty_folder_gives_a_page_that_says_how_to_run_everything(tmp_path):
@@ -151,7 +167,8 @@ def test_a_handout_without_the_pytorch_scripts_has_a_page_without_them(tmp_path,
 
 def test_a_page_of_everything(tmp_path):
     text = page(write_all(tmp_path)).text
-    assert "missing" not in text
+    assert "Not run yet" not in text
+    assert "No answer yet" not in text
     assert "cannot be read" not in text
     for words in (
         "1 of 1 tensors agree", "87.50 %", "cifar10, generated, 1,000", "python3 x.py --a 1",
@@ -230,7 +247,9 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(tmp_path, name):
     text = page(tmp_path).text
     assert f"pytorch_cifar/{name} cannot be read" in text
     assert ("6.0 s of training" in text) == (name != "history.csv")
-    assert ("taken" in text or "Point at a cell" in text) == (name != "confusion_matrix.csv")
+    assert ("Most often taken" in text or "Point at a cell" in text) == (
+        name != "confusion_matrix.csv"
+    )
 
 
 def test_nothing_in_a_run_folder_becomes_markup(tmp_path):
@@ -239,7 +258,7 @@ def test_nothing_in_a_run_folder_becomes_markup(tmp_path):
     for path in tmp_path.rglob("results.json"):
         results = json.loads(path.read_text())
         path.write_text(json.dumps(dict.fromkeys(results, evil)))
-    html = report.write_page(tmp_path).read_text(encoding="utf-8")
+    html = written(tmp_path)
     assert "alert" in html
     assert "<script>alert" not in html
     assert "<img src=x" not in html
@@ -252,7 +271,7 @@ def test_nothing_in_a_run_folder_becomes_markup(tmp_path):
 
 def test_the_page_loads_nothing_and_is_small(tmp_path):
     write_all(tmp_path)
-    html = report.write_page(tmp_path).read_text(encoding="utf-8")
+    html = written(tmp_path)
     addresses = re.findall(r"""(?:src|href)=["']([^"']*)|url\(([^)]*)\)""", html)
     for address in (first or second for first, second in addresses):
         assert address.startswith(("#", "data:"))
@@ -332,7 +351,7 @@ def test_watching_goes_on_when_a_page_cannot_be_written(tmp_path, monkeypatch, c
     folder = write_run(tmp_path / "train")
     written = []
 
-    def write_page(save_dir, live=False):
+    def write_page(save_dir, live=False, handed_in=None):
         written.append(live)
         if not live:
             return
@@ -354,6 +373,7 @@ def test_a_full_disk_is_said_without_advice_for_trainings(tmp_path, monkeypatch)
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
+    write_run(tmp_path / "train")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SystemExit) as stop:
         report.main(["--save-dir", str(tmp_path)])
@@ -403,7 +423,7 @@ def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, ca
     (tmp_path / "pytorch_cifar/results.json").write_text('{"status": "interrupted"}')
     called = []
 
-    def fake(command, title):
+    def fake(command, heed):
         called.append([str(part) for part in command[1:]])
         return (1, "hinge_bonus.py: error: no") if "hinge" in str(command[1]) else (0, "done")
 
@@ -422,7 +442,7 @@ def test_run_missing_runs_what_has_not_come_to_its_end(tmp_path, monkeypatch, ca
 
 def test_the_last_line_of_a_script_is_kept(tmp_path):
     code = "import sys; print('one'); print('two', file=sys.stderr); sys.exit(3)"
-    assert missing_runs.call([sys.executable, "-c", code], "title") == (3, "two")
+    assert missing_runs.call([sys.executable, "-c", code], print) == (3, "two")
 
 
 def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
@@ -434,7 +454,7 @@ def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
         "    (folder / 'saved').touch()"
     )
     command = f"[sys.executable, '-c', {child!r}]"
-    code = f"import sys; from support.missing_runs import call; print(call({command}, ''))"
+    code = f"import sys; from support.missing_runs import call; print(call({command}, print))"
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,

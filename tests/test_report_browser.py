@@ -9,9 +9,11 @@ import csv
 import shutil
 import time
 
-from support import tables
+from support import answers, plots, tables
+from support.page.hand_in import HandIn
 from support.run import HISTORY_COLUMNS
 
+import numpy as np
 import pytest
 
 import report
@@ -29,6 +31,25 @@ OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-quic",
 )  # fmt: skip
+ANSWERS = """
+## 1.1 Draw
+
+![network](net.png) ![from elsewhere](https://example.org/a.png)
+
+# A title
+
+| a table | with a long line |
+|---|---|
+| `LONG` | 1 |
+
+## 1.4
+
+<script>alert(1)</script> [bad](javascript:alert(1)) [good](https://example.org)
+
+```
+LONG
+```
+""".replace("LONG", "x" * 200)
 WIDTHS = {"wide": 1280, "phone": 390}  # CSS pixels
 
 if not (CHROMIUM and DRIVER):
@@ -53,7 +74,11 @@ def full(tmp_path_factory):
     save_dir = tmp_path_factory.mktemp("full")
     names = [f"class {i}" for i in range(8)] + ["<script>alert(1)</script>", "dog'\"&"]
     write_all(save_dir, names=names)
-    report.write_page(save_dir)
+    (save_dir / answers.NAME).write_text(ANSWERS, encoding="utf-8")
+    plots.draw_tiles(save_dir / "net.png", np.zeros((1, 3, 300, 300, 1), np.uint8))
+    author = "Ada <b>Lovelace</b> of a Name that is Long Enough to Need Two Lines"
+    handed_in = HandIn(author=author, course="Nets", answers=save_dir / answers.NAME)
+    report.write_page(save_dir, handed_in=handed_in)
     return save_dir
 
 
@@ -95,7 +120,7 @@ def save_dir(request, full, tmp_path):
     if request.param == "damaged":
         for path in [*tmp_path.rglob("*.csv"), *tmp_path.rglob("*.json")]:
             path.write_bytes(path.read_bytes()[:-9])
-    report.write_page(tmp_path)
+    report.write_page(tmp_path, handed_in=HandIn(answers=tmp_path / answers.NAME))
     return tmp_path
 
 
@@ -108,7 +133,7 @@ def test_the_page_says_nothing_asks_for_nothing_and_fits(browser, save_dir, widt
     assert all('"url":"file:' in message or '"url":"data:' in message for message in sent)
     overflow = "return document.documentElement.scrollWidth - innerWidth"
     assert browser.execute_script(overflow) <= 0
-    assert browser.execute_script("return document.querySelectorAll('main > section').length") == 6
+    assert browser.execute_script("return document.querySelectorAll('main > section').length") == 7
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
@@ -250,6 +275,45 @@ def test_the_page_is_soon_interactive(opened):
     timing = "return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
     print(f"interactive after {opened.execute_script(timing):.0f} ms")
     assert opened.execute_script("return document.readyState") == "complete"
+
+
+# --- the page that is handed in -----------------------------------------------------------------
+
+
+def test_answers_are_shown_and_stay_harmless(opened):
+    assert opened.find_element(By.CSS_SELECTOR, ".owner strong").text.startswith("Ada <b>Lovelace")
+    first, second = opened.find_elements(By.CLASS_NAME, "answer")
+    assert [h.text for h in first.find_elements(By.CSS_SELECTOR, "h5, th, td")][1] == "a table"
+    assert "[from elsewhere: only PNG files" in first.text
+    picture = "const i = document.querySelector('.answer img'); return [i.complete, i.naturalWidth]"
+    assert opened.execute_script(picture) == [True, 900]
+    links = second.find_elements(By.TAG_NAME, "a")
+    assert [link.get_attribute("href") for link in links] == ["https://example.org/"]
+    assert "<script>alert(1)</script>" in second.text
+    assert len(opened.find_elements(By.CLASS_NAME, "unanswered")) == 9
+    assert messages(opened) == []
+
+
+def test_each_line_of_the_check_list_leads_to_its_section(opened):
+    links = opened.find_elements(By.CSS_SELECTOR, ".asked a")
+    assert len(links) == 5
+    for link in links:
+        link.send_keys(Keys.ENTER)
+        target = link.get_attribute("href").partition("#")[2]
+        top = f"return document.getElementById('{target}').getBoundingClientRect().top"
+        assert 0 <= opened.execute_script(top) < 900
+    warned = opened.find_elements(By.CSS_SELECTOR, ".asked .warn")
+    assert {cell.text for cell in warned} == {"generated"}
+
+
+def test_an_answer_that_is_written_comes_into_the_open_page(browser, tmp_path):
+    write_all(tmp_path)
+    handed_in = HandIn(answers=tmp_path / "other.md")
+    report.write_page(tmp_path, live=True, handed_in=handed_in)
+    look(browser, tmp_path)
+    handed_in.answers.write_text("## 2.2\n\nBy *these*.")
+    report.write_page(tmp_path, live=True, handed_in=handed_in)
+    wait_for(browser, "document.querySelector('.answer em')?.textContent === 'these'")
 
 
 # --- the page that follows a run ----------------------------------------------------------------

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from support import files
-from support.page import formats, sections
+from support import answers, files
+from support.page import formats, hand_in, sections
 from support.start import ROOT
 
 import jinja2
@@ -26,16 +26,18 @@ SECTIONS = {
 WATCH_SECONDS = 1  # between two looks at the run folders
 
 
-def write_page(save_dir, live=False):
+def write_page(save_dir, live=False, handed_in=None):
     """Read all runs in save_dir and write save_dir/report.html; returns its path.
 
-    live: the open page follows by itself.
+    live: the open page follows by itself. handed_in: a HandIn, whose page it is.
     """
+    handed_in = handed_in or hand_in.HandIn()
     page = _template().render(
         **{
             section.__name__: section(save_dir) if (ROOT / script).exists() else None
             for section, script in SECTIONS.items()
         },
+        hand_in=hand_in.contents(handed_in, save_dir, answers.parts_here(ROOT)),
         live=live,
         version=str(time.time_ns()),
         nonce=secrets.token_urlsafe(16),
@@ -63,36 +65,38 @@ def _inlined(name):
     return Markup((HERE / name).read_text(encoding="utf-8").strip())
 
 
-def follow(save_dir):
+def follow(save_dir, handed_in=None):
     """Rewrite the live page whenever a run has got on, until Ctrl-C; then once more, to stay.
 
     Where that fails, because a folder was moved meanwhile or a disk is full, it is tried again.
     """
-    before, said = _progress(save_dir), None
+    handed_in = handed_in or hand_in.HandIn()
+    before, said = _progress(save_dir, handed_in), None
     try:
         while True:
             time.sleep(WATCH_SECONDS)
-            now = _progress(save_dir)
+            now = _progress(save_dir, handed_in)
             if now == before:
                 continue
             try:
-                write_page(save_dir, live=True)
+                write_page(save_dir, live=True, handed_in=handed_in)
                 before = now
             except OSError as error:
                 if said != str(error):
                     said = str(error)
                     print(f"warning: the page is as it was: {said}", file=sys.stderr)
     except KeyboardInterrupt:
-        write_page(save_dir)
+        write_page(save_dir, handed_in=handed_in)
 
 
-def _progress(save_dir):
-    """What changes when a run gets on: when its tables were last written."""
-    times = {}
+def _progress(save_dir, handed_in):
+    """What changes when a run gets on or an answer is written: when its files were last written."""
+    paths = [handed_in.answers, handed_in.answers.with_suffix(".toml")]
     for folder, _, names in os.walk(save_dir):  # which does without what is moved meanwhile
-        for name in names:
-            if name.endswith(".csv") or name == "results.json":
-                path = Path(folder, name)
-                with contextlib.suppress(OSError):
-                    times[path] = path.stat().st_mtime_ns
+        tables = [name for name in names if name.endswith(".csv") or name == "results.json"]
+        paths += [Path(folder, name) for name in tables]
+    times = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times[path] = path.stat().st_mtime_ns
     return times
