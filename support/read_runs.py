@@ -144,7 +144,8 @@ class Record:
             return default
 
     def add_problem(self, name, error):
-        reason = " ".join(str(error).split())
+        # of an OSError without the path, which is that of one machine
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         self.problems.append(f"{self.folder.name}/{name} cannot be read: {reason}"[:300])
 
 

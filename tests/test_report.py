@@ -225,6 +225,12 @@ def test_a_command_is_shown_without_the_places_of_one_machine(command, typed):
     assert formats.command(command) == typed
 
 
+def test_a_file_that_cannot_be_read_is_named_without_the_places_of_one_machine(tmp_path):
+    record = Record(tmp_path / "train")
+    record.add_problem("a.csv", PermissionError(13, "Permission denied", str(tmp_path)))
+    assert record.problems == ["train/a.csv cannot be read: Permission denied"]
+
+
 def test_speed_is_told_over_all_runs_where_it_is_known(tmp_path):
     records = [Record(write_run(tmp_path / name, epochs=n)) for name, n in (("a", 1), ("b", 4))]
     assert [record.steps_a_second for record in records] == [10, 10]

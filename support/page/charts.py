@@ -7,7 +7,7 @@ TITLES = {
     "train_loss": "Training loss",
     "train_acc": "Training error in %",
     "valid_acc": "Validation error in %",
-    "data_loss": "Data loss of the validation images",
+    "data_loss": "Validation data loss",
     "l2_loss": "Regularization loss",
 }
 
@@ -49,9 +49,8 @@ def difference_charts(ours, theirs):
         return []
     pairs = zip(theirs["valid_acc"], ours["valid_acc"], strict=False)
     differences = [100 * (b - a) for b, a in pairs]
-    line = ("", theirs["epoch"][: len(differences)], differences)
-    title = "Validation accuracy, PyTorch − NumPy, in points"
-    return [chart(title, [line], log=False)]
+    line = ("validation accuracy", theirs["epoch"][: len(differences)], differences)
+    return [chart("PyTorch − NumPy, in points", [line], log=False)]
 
 
 def _errors(accuracies):
