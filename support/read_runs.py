@@ -67,11 +67,20 @@ class Record:
         return sum(self.history.get("seconds", ()))
 
     @property
-    def milliseconds_a_step(self):
+    def num_steps(self):
+        """Steps of the finished epochs; None where that is not known."""
         images, batch_size = self.results.get("num_train"), self.config.get("batch_size")
         if not is_count(images) or not is_count(batch_size) or not self.num_epochs:
             return None
-        return 1000 * self.seconds / (self.num_epochs * math.ceil(images / batch_size))
+        return self.num_epochs * math.ceil(images / batch_size)
+
+    @property
+    def milliseconds_a_step(self):
+        return 1000 * self.seconds / self.num_steps if self.num_steps else None
+
+    @property
+    def steps_a_second(self):
+        return self.num_steps / self.seconds if self.num_steps and self.seconds > 0 else None
 
     def json(self, name):
         """The object in a JSON file."""
@@ -137,7 +146,8 @@ class Record:
             return default
 
     def add_problem(self, name, error):
-        reason = " ".join(str(error).split())
+        # of an OSError without the path, which is that of one machine
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         self.problems.append(f"{self.folder.name}/{name} cannot be read: {reason}"[:300])
 
 

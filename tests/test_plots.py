@@ -1,4 +1,5 @@
 import gc
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 from support import comparisons, figures, filters, plots
-from support.page import charts
+from support.page import charts, curves
 
 import matplotlib as mpl
 import numpy as np
@@ -408,8 +409,10 @@ def test_a_chart_takes_its_colours_from_the_page_and_shares_no_id_with_another()
     first, second = (charts.chart_svg(title, lines) for title in ["Loss & error"] * 2)
     tree = ElementTree.fromstring(first)
     assert tree.get("aria-label") == "Loss & error; in the last epoch: a < b 4, c 2, c 0.5"
-    texts = [element.text for element in tree.iter() if element.tag.endswith("}text")]
-    assert texts.count("a < b") == texts.count("c") == 1
+    points = json.loads(tree.get("data-points"))
+    assert points["epochs"] == ["1", "2"]
+    assert [line["texts"] for line in points["lines"]] == [["3", "4"], ["0.75", "2"]]
+    assert [len(line["y"]) for line in points["lines"]] == [1, 2]
     for name in ("--ink", "--line-1", "--line-2"):
         assert f"var({name})" in first
     ids = [set(re.findall(r'\bid="([^"]+)"', chart)) for chart in (first, second)]
@@ -419,6 +422,32 @@ def test_a_chart_takes_its_colours_from_the_page_and_shares_no_id_with_another()
         assert reference in ids[0]
     assert "http://www.w3.org" in first  # the name spaces; nothing is to be loaded
     assert not re.search(r"(src|@import)", first)
+
+
+@pytest.mark.parametrize(("log", "middle"), [(False, 5.5), (True, 10**0.5)])
+def test_a_chart_tells_where_its_values_are(log, middle):
+    """A value in the middle of an axis is in the middle of the picture."""
+    lines = [("", [1, 2, 3], [1.0, middle, 10.0]), ("long", [3], [middle])]
+    svg = charts.chart_svg("x", lines, log=log)
+    points = json.loads(ElementTree.fromstring(svg).get("data-points"))
+    first, second = (line["y"][0] for line in points["lines"])
+    assert points["bottom"] > first[0] > first[1] > first[2] > points["top"]
+    assert first[1] == pytest.approx((points["bottom"] + points["top"]) / 2, abs=0.2)
+    assert points["x"][1] == pytest.approx((points["x"][0] + points["x"][2]) / 2, abs=0.2)
+    assert second == [None, None, first[1]]
+    markers = [tuple(map(float, place)) for place in re.findall(r'<use.* x="(.*?)" y="(.*?)"', svg)]
+    for place in zip(points["x"], first, strict=True):
+        assert any(place == pytest.approx(marker, abs=0.1) for marker in markers)
+
+
+def test_of_a_long_run_some_values_can_be_read_the_last_among_them():
+    epochs = list(range(1, 2001))
+    chart = charts.chart("x", [("", epochs, [1.0] * 1999 + [0.25])])
+    points = json.loads(ElementTree.fromstring(chart["svg"]).get("data-points"))
+    assert (chart["num"], chart["last"]) == (curves.MAX_POINTS, "2000")
+    assert len(points["epochs"]) == len(points["x"]) == curves.MAX_POINTS
+    assert chart["key"][0]["value"] == points["lines"][0]["texts"][-1] == "0.25"
+    assert chart["svg"].count("<use") < 100
 
 
 def test_a_chart_is_logarithmic_only_where_it_can_be():

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 from support import answers, files, metrics, missing_runs, plots, tables
 from support.folders import move_aside
 from support.gallery import NUM_EXAMPLES
-from support.page import document, pictures
+from support.page import document, formats, pictures
 from support.page.facts import facts
 from support.page.hand_in import HandIn
 from support.read_runs import Record
@@ -172,12 +172,93 @@ def test_a_page_of_everything(tmp_path):
     assert "cannot be read" not in text
     for words in (
         "1 of 1 tensors agree", "87.50 %", "cifar10, generated, 1,000", "python3 x.py --a 1",
-        "6.0 s of training, 3 epochs", "device cpu, threads: 2", "Every epoch",
+        "6.0 s of training, 3 epochs, 10 steps a second", "cpu, 2 threads", "Every epoch",
         "The validation images choose λ = 0.001", "finished cifar10, generated 87.50 %",
         "validation accuracy, % 50.00 50.00 +0.00", "a training step, ms 100.00",
         "conv1 16 × 28 × 28 416 5 × 5", "dog 50.00 62.50 +12.50", "cross-entropy 0.05 1 80.00 %",
+        "FC 1 tensors, largest error 1.0e-09 pass", "416 parameters in all, 416 of them in conv1",
+        "a value of conv1 see? 5 × 5", "way back? 156,800 bytes for a batch of 50",
+        "finished cifar10, generated 87.50 % 6.0 s 10",
     ):  # fmt: skip
         assert words in text
+
+
+def test_tasks_1_3_and_4_show_what_the_test_says(tmp_path):
+    """The matrix with its axes named, and of each mistake the image's index in the test set."""
+    write_all(tmp_path)
+    with (tmp_path / "train/worst_20.csv").open(newline="") as file:
+        indices = [row["index"] for row in csv.DictReader(file)]
+    text = page(tmp_path).text
+    assert text.count("predicted cat dog true cat") == 3
+    for index in indices:
+        assert text.count(f" image {index} true ") == 3
+
+
+def test_a_layer_whose_gradients_fail_is_open(tmp_path):
+    folder = tmp_path / "check_grads"
+    folder.mkdir()
+    names = ("FC: x", "FC batch 1: x", "ReLU: x", "network: conv1.weights", "Odd: x")
+    errors = (1e-9, 0.5, 2e-9, 1e-8, float("nan"))
+    rows = [
+        {"name": name, "error": error, "index": (0, 1), "analytic": 1.0, "numeric": 1.0}
+        | {"passed": error < 1e-5}
+        for name, error in zip(names, errors, strict=True)
+    ]
+    tables.write_table(folder / "gradients.csv", list(rows[0]), rows)
+    costs = {"tolerance": 1e-5, "num_params": 337}
+    costs |= {"numeric_seconds": 0.156, "analytic_seconds": 0.00034}
+    files.write_json(folder / "results.json", costs)
+    html = report.write_page(tmp_path).read_text(encoding="utf-8")
+    layers = re.findall(r"<details( open)?>\s*<summary>(.*?)</summary>", html, re.DOTALL)
+    layers = [(" ".join(re.sub("<[^>]*>", " ", text).split()), opened) for opened, text in layers]
+    assert layers[-4:] == [
+        ("FC 2 tensors, largest error 5.0e-01 1 fails", " open"),
+        ("ReLU 1 tensors, largest error 2.0e-09 pass", ""),
+        ("the whole network 1 tensors, largest error 1.0e-08 pass", ""),
+        ("Odd 1 tensors, largest error – 1 fails", " open"),
+    ]
+    text = Page(html).text
+    assert "3 of 5 tensors agree" in text
+    assert "took some 500 times as long" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "typed"),
+    [
+        ("python3 train.py --epochs 3", "python3 train.py --epochs 3"),
+        ("python3 x.py --save-dir /a/out --epochs 3 --resume", "python3 x.py --epochs 3"),
+        ("python3 x.py --data-dir=/a/b --save-dir ~/c", "python3 x.py"),
+        ("python3 x.py '--save-dir=C:\\a b\\out'", "python3 x.py"),
+        ("python3 x.py --save-dir out/second", "python3 x.py --save-dir out/second"),
+        (f"python3 x.py --layers {ROOT / 'a/my.py'}", "python3 x.py --layers a/my.py"),
+        (f"python3 x.py --layers={ROOT / 'my.py'}", "python3 x.py --layers=my.py"),
+        ("python3 x.py --teacher '/some where/model.pt'", "python3 x.py --teacher model.pt"),
+        ("python3 /a/b/x.py", "python3 x.py"),
+        ("python3 'x.py", "python3 'x.py"),
+        ("", ""),
+    ],
+)
+def test_a_command_is_shown_without_the_places_of_one_machine(command, typed):
+    assert formats.command(command) == typed
+
+
+def test_a_file_that_cannot_be_read_is_named_without_the_places_of_one_machine(tmp_path):
+    record = Record(tmp_path / "train")
+    record.add_problem("a.csv", PermissionError(13, "Permission denied", str(tmp_path)))
+    assert record.problems == ["train/a.csv cannot be read: Permission denied"]
+
+
+def test_speed_is_told_over_all_runs_where_it_is_known(tmp_path):
+    records = [Record(write_run(tmp_path / name, epochs=n)) for name, n in (("a", 1), ("b", 4))]
+    assert [record.steps_a_second for record in records] == [10, 10]
+    assert facts(records)["steps_a_second"] == 10
+    records[0].config = {}
+    assert records[0].steps_a_second is None
+    assert facts(records)["steps_a_second"] is None
+    assert facts([])["steps_a_second"] is None
+    assert [formats.rate(value) for value in (1234.5, 9.87, 0.123, None)] == [
+        "1,234", "9.9", "0.12", "–",
+    ]  # fmt: skip
 
 
 def test_an_interrupted_a_killed_and_a_diverged_run_are_shown_as_such(tmp_path):
@@ -388,12 +469,12 @@ def test_watching_rewrites_the_page_after_an_epoch(tmp_path):
     watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
     try:
         path = tmp_path / "report.html"
-        wait_until(lambda: path.exists() and "training, 1 epoch<" in path.read_text())
+        wait_until(lambda: path.exists() and "training, 1 epoch," in path.read_text())
         with (folder / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
         rows.append({**rows[0], "epoch": 2})
         tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
-        wait_until(lambda: "training, 2 epochs<" in path.read_text())
+        wait_until(lambda: "training, 2 epochs," in path.read_text())
         assert is_live(tmp_path)
         watcher.send_signal(signal.SIGINT)
         assert watcher.wait(30) == 0

@@ -18,7 +18,7 @@ import pytest
 
 import report
 from conftest import ROOT
-from test_report import write_all
+from test_report import write_all, write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -51,6 +51,7 @@ LONG
 ```
 """.replace("LONG", "x" * 200)
 WIDTHS = {"wide": 1280, "phone": 390}  # CSS pixels
+TASK_1, TASK_4 = (f"section[aria-labelledby=task-{number}] " for number in (1, 4))
 
 if not (CHROMIUM and DRIVER):
     pytest.skip("no chromium and chromedriver are installed", allow_module_level=True)
@@ -87,10 +88,11 @@ def opened(browser, full):
     return look(browser, full)
 
 
-def look(browser, save_dir, scheme="light", width=1280, media=""):
+def look(browser, save_dir, scheme="light", width=1280, media="", motion="no-preference"):
     """Open a save folder's page."""
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [feature]})
+    values = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
+    features = [{"name": name, "value": value} for name, value in values.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
@@ -162,16 +164,19 @@ def test_dark_is_dark(browser, full):
 def test_paper_has_no_controls_and_every_table(browser, full):
     look(browser, full, "dark", 720, media="print")
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
-    for control in browser.find_elements(By.CSS_SELECTOR, "nav, .slider label, .cell"):
+    controls = "nav, .controls, .scrub, .cell, .sideways, .cursor"
+    for control in browser.find_elements(By.CSS_SELECTOR, controls):
         assert not control.is_displayed()
-    assert browser.execute_script(
-        "return [...document.querySelectorAll('details')].every(d => d.open)"
-    )
+    closed = browser.find_elements(By.CSS_SELECTOR, "main details:not([open])")
+    summaries = [details.find_element(By.TAG_NAME, "summary") for details in closed]
+    assert len(closed) == 2
+    assert "pass" in summaries[0].text  # a line for the layer, without its tensors
+    assert not summaries[1].is_displayed()  # what repeats Task 1
     color = "return getComputedStyle(document.body).backgroundColor"
     assert browser.execute_script(color) == "rgb(255, 255, 255)"
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 720
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert browser.execute_script("return document.querySelectorAll('details[open]').length") == 0
+    assert browser.execute_script("return document.querySelectorAll('main [open]').length") == 0
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
     assert base64.b64decode(pdf).startswith(b"%PDF")
 
@@ -191,6 +196,168 @@ def test_the_slider_works_from_the_keyboard(opened):
     assert image.get_attribute("src") == last
 
 
+def reading(browser, place=TASK_1):
+    """What the first chart and the filters of a section say."""
+    chart = browser.find_element(By.CSS_SELECTOR, place + ".chart")
+    values = [value.text for value in chart.find_elements(By.CSS_SELECTOR, ".line strong")]
+    caption = browser.find_element(By.CSS_SELECTOR, place + ".now figcaption").text
+    return chart.find_element(By.CLASS_NAME, "epoch").text, values, caption
+
+
+def at(epoch, steps=20):
+    """The same for a run whose loss is the epoch's number."""
+    values = [str(epoch), str(epoch / 2).removesuffix(".0")]
+    return f"epoch {epoch}", values, f"epoch {epoch}, step {steps}"
+
+
+@pytest.fixture(scope="module")
+def rising(tmp_path_factory):
+    """A save folder with a run of six epochs."""
+    save_dir = tmp_path_factory.mktemp("rising")
+    folder = write_run(save_dir / "train", epochs=6)
+    rows = [
+        dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": e, "train_loss": e, "valid_loss": e / 2}
+        for e in range(1, 7)
+    ]
+    tables.write_table(folder / "history.csv", HISTORY_COLUMNS, rows)
+    report.write_page(save_dir)
+    return save_dir
+
+
+def test_a_curve_tells_its_values_to_mouse_and_finger_and_moves_the_filters(browser, rising):
+    look(browser, rising)
+    assert reading(browser) == at(6)
+    picture = browser.find_element(By.CSS_SELECTOR, TASK_1 + ".plot svg")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
+    box = picture.rect
+    marks = [mark.rect for mark in picture.find_elements(By.TAG_NAME, "use")]
+    centers = sorted({round(mark["x"] + mark["width"] / 2 - box["x"]) for mark in marks[:6]})
+    mouse = webdriver.ActionChains(browser, duration=0)
+    for epoch in (2, 5):
+        x, y = centers[epoch - 1] - box["width"] // 2, 0
+        mouse.move_to_element_with_offset(picture, x, y).perform()
+        assert reading(browser) == at(epoch)
+    cursor = picture.find_element(By.CSS_SELECTOR, ".cursor path").rect
+    assert abs(cursor["x"] + cursor["width"] / 2 - box["x"] - centers[4]) <= 1
+    others = browser.find_elements(By.CSS_SELECTOR, TASK_1 + ".chart .epoch")
+    assert [other.text for other in others] == ["epoch 5"] * 3
+    left, top = browser.execute_script(
+        "const {left, top} = arguments[0].getBoundingClientRect(); return [left, top]", picture
+    )
+    point = {"x": left + centers[2], "y": top + 50}
+    for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+        touch = {"type": kind, "touchPoints": points}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+    assert reading(browser) == at(3)
+
+
+def test_a_curve_is_read_with_the_arrow_keys(browser, rising):
+    look(browser, rising)
+    scrub = browser.find_element(By.CSS_SELECTOR, TASK_1 + ".scrub")
+    browser.execute_script("arguments[0].focus()", scrub)
+    for key, epoch in (
+        (Keys.ARROW_LEFT, 5), (Keys.ARROW_LEFT, 4), (Keys.HOME, 1), (Keys.ARROW_LEFT, 1),
+        (Keys.ARROW_RIGHT, 2), (Keys.END, 6),
+    ):  # fmt: skip
+        press(browser, key)
+        assert reading(browser) == at(epoch)
+    press(browser, Keys.ARROW_LEFT)
+    assert scrub.get_attribute("aria-valuetext") == "epoch 5: training 5, validation 2.5"
+    assert scrub.get_attribute("aria-label") == "Loss: epoch"
+
+
+def test_the_filters_move_the_curves_along(browser, rising):
+    look(browser, rising)
+    control = browser.find_element(By.CSS_SELECTOR, ".controls input")
+    control.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert reading(browser) == at(4)
+    control.send_keys(Keys.HOME)
+    assert reading(browser) == (*at(1)[:2], "before training")
+
+
+def test_play_goes_to_the_end_and_pauses_when_pressed_again(browser, rising):
+    look(browser, rising)
+    button = browser.find_element(By.CLASS_NAME, "play")
+    control = browser.find_element(By.CSS_SELECTOR, ".controls input")
+    here = "document.querySelector('.controls input').value"
+    assert button.text == "Play"
+    button.send_keys(Keys.ENTER)
+    assert button.text == "Pause"
+    wait_for(browser, f"{here} === '2'")
+    browser.execute_script("document.querySelector('.play').click()")
+    stopped = control.get_property("value")
+    time.sleep(1.5)
+    assert (button.text, control.get_property("value")) == ("Play", stopped)
+    button.click()
+    wait_for(browser, f"{here} === '6' && document.querySelector('.play').textContent === 'Play'")
+    assert reading(browser) == at(6)
+    button.click()
+    control.send_keys(Keys.ARROW_RIGHT)
+    assert button.text == "Play"
+    assert int(control.get_property("value")) < 6
+
+
+def test_nothing_moves_by_itself_where_the_reader_wants_no_motion(browser, rising):
+    look(browser, rising, motion="reduce")
+    button = browser.find_element(By.CLASS_NAME, "play")
+    assert button.text == "Next epoch"
+    button.click()
+    assert reading(browser)[2] == "before training"
+    time.sleep(1.5)
+    assert reading(browser)[2] == "before training"
+    for epoch in (1, 2):
+        button.click()
+        assert reading(browser) == at(epoch)
+
+
+def test_the_menu_of_a_phone_opens_leads_to_a_section_and_closes(browser, full):
+    look(browser, full, width=390)
+    menu = browser.find_element(By.CSS_SELECTOR, "nav summary")
+    link = browser.find_element(By.CSS_SELECTOR, "nav a[href='#task-3']")
+    assert not link.is_displayed()
+    menu.click()
+    assert link.is_displayed()
+    press(browser, Keys.ESCAPE)
+    assert not link.is_displayed()
+    menu.click()
+    link.click()
+    assert not link.is_displayed()
+    wait_for(browser, "document.querySelector('nav summary').textContent.includes('same network')")
+    top = "return document.querySelector('#task-3').getBoundingClientRect().top"
+    bar = "return document.querySelector('nav').getBoundingClientRect().bottom"
+    assert browser.execute_script(top) >= browser.execute_script(bar)
+    assert menu.is_displayed()
+    look(browser, full)
+    assert not browser.find_element(By.CSS_SELECTOR, "nav summary").is_displayed()
+    assert browser.find_element(By.CSS_SELECTOR, "nav a[href='#task-3']").is_displayed()
+
+
+def test_a_table_says_that_it_scrolls_only_where_it_does(browser, full):
+    overflow = """
+        return [...document.querySelectorAll(".wide")].filter(wide => wide.checkVisibility())
+          .map(wide => [wide.scrollWidth > wide.clientWidth + 1, wide.nextElementSibling])
+          .filter(([, hint]) => hint?.className === "sideways")
+          .map(([overflows, hint]) => [overflows, hint.offsetParent !== null]);
+    """
+    for width, some in ((1280, False), (390, True)):
+        look(browser, full, width=width)
+        found = browser.execute_script(overflow)
+        assert len(found) >= 5
+        assert all(overflows == said for overflows, said in found)
+        assert any(said for _, said in found) == some
+
+
+def test_without_its_script_the_page_shows_all_and_offers_nothing_dead(browser, full, tmp_path):
+    html = (full / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "report.html").write_text(html.replace("<script nonce=", "<script data-no="))
+    look(browser, tmp_path, width=390)
+    for dead in browser.find_elements(By.CSS_SELECTOR, ".controls, .scrub, .scripted, .sideways"):
+        assert not dead.is_displayed()
+    assert browser.find_element(By.CSS_SELECTOR, "nav a[href='#task-3']").is_displayed()
+    assert reading(browser) == ("epoch 3", ["0.5", "0.5"], "epoch 3, step 20")
+    assert browser.find_element(By.CSS_SELECTOR, TASK_1 + "[data-row]").is_displayed()
+
+
 def test_a_cell_shows_count_share_and_images_when_focused_or_pointed_at(opened, full):
     with (full / "pytorch_cifar/confusion_matrix.csv").open(newline="") as file:
         rows = list(csv.reader(file))[1:]
@@ -206,8 +373,9 @@ def test_a_cell_shows_count_share_and_images_when_focused_or_pointed_at(opened, 
         lines = panel.find_elements(By.TAG_NAME, "p")[:3]
         return " | ".join(line.text for line in lines)
 
-    panel = opened.find_element(By.CSS_SELECTOR, ".cell")
-    first = opened.find_element(By.CSS_SELECTOR, "[data-row]")
+    matrix = opened.find_element(By.CSS_SELECTOR, TASK_4 + ".confusion")
+    panel = matrix.find_element(By.CSS_SELECTOR, ".cell")
+    first = matrix.find_element(By.CSS_SELECTOR, "[data-row]")
     opened.execute_script("arguments[0].focus()", first)
     assert shown() == expected(0, 0)
     for keys, cell in (
@@ -220,7 +388,7 @@ def test_a_cell_shows_count_share_and_images_when_focused_or_pointed_at(opened, 
     ):
         press(opened, *keys)
         assert shown() == expected(*cell)
-    cell = opened.find_element(By.CSS_SELECTOR, '[data-row="8"][data-column="3"]')
+    cell = matrix.find_element(By.CSS_SELECTOR, '[data-row="8"][data-column="3"]')
     opened.execute_script("arguments[0].scrollIntoView()", cell)
     webdriver.ActionChains(opened).move_to_element(cell).perform()
     assert shown() == expected(8, 3)
@@ -230,12 +398,17 @@ def test_a_cell_shows_count_share_and_images_when_focused_or_pointed_at(opened, 
         assert "url(" in tile.value_of_css_property("background-image")
 
 
-def test_the_matrix_is_one_stop_of_the_tab_key(opened):
-    assert len(opened.find_elements(By.CSS_SELECTOR, '[data-row][tabindex="0"]')) == 1
+def test_each_matrix_is_one_stop_of_the_tab_key_and_names_its_axes(opened):
+    grids = opened.find_elements(By.CSS_SELECTOR, "[role=grid]")
+    assert len(grids) == 3
+    for grid in grids:
+        assert len(grid.find_elements(By.CSS_SELECTOR, '[data-row][tabindex="0"]')) == 1
+        axes = grid.find_elements(By.CSS_SELECTOR, ".axis")
+        assert [axis.get_attribute("textContent") for axis in axes] == ["predicted", "true"]
 
 
 def test_a_table_sorts_by_each_column_from_the_keyboard(opened):
-    table = opened.find_element(By.CSS_SELECTOR, ".sortable")
+    table = opened.find_element(By.CSS_SELECTOR, TASK_4 + ".sortable")
     buttons = table.find_elements(By.TAG_NAME, "button")
     heads = table.find_elements(By.CSS_SELECTOR, "thead th")
 
@@ -343,9 +516,13 @@ def test_an_open_page_follows_and_keeps_what_the_reader_has_set(browser, tmp_pat
         const range = document.querySelector("#filters-1 input");
         range.value = 1;
         range.dispatchEvent(new Event("input", {bubbles: true}));
-        document.querySelector("details").open = true;
+        const scrub = document.querySelector("section[aria-labelledby=task-4] .scrub");
+        scrub.value = 1;
+        scrub.dispatchEvent(new Event("input", {bubbles: true}));
+        document.querySelector(".layers details").open = true;
         document.querySelector(".sortable th:nth-child(3) button").click();
-        document.querySelector('[data-row="1"][data-column="0"]').focus({preventScroll: true});
+        const matrix = document.querySelector("section[aria-labelledby=task-4] [role=grid]");
+        matrix.querySelector('[data-row="1"]').focus({preventScroll: true});
         window.image = document.querySelector("#filters-4 .now img");
         scrollTo(0, document.querySelector("#task-4").offsetTop);
         """
@@ -365,12 +542,17 @@ def test_an_open_page_follows_and_keeps_what_the_reader_has_set(browser, tmp_pat
         const slider = document.querySelector("#filters-1");
         return [slider.querySelector("input").value, slider.querySelector("input").max,
           slider.querySelector(".now figcaption").textContent,
-          document.querySelector("#filters-4 input").value, document.querySelector("details").open,
+          slider.closest("section").querySelector(".epoch").textContent,
+          document.querySelector("#filters-4 input").value,
+          document.querySelector("section[aria-labelledby=task-4] .epoch").textContent,
+          document.querySelector(".layers details").open,
           document.querySelector(".sortable [aria-sort]").textContent,
           document.activeElement.dataset.row];
         """
     )
-    assert state == ["1", "5", "epoch 1, step 20", "3", True, "recall", "1"]
+    assert state == [
+        "1", "5", "epoch 1, step 20", "epoch 1", "2", "epoch 2", True, "recall", "1",
+    ]  # fmt: skip
     assert messages(browser) == []
 
 
@@ -382,6 +564,7 @@ def test_the_newest_filters_are_shown_where_the_reader_had_the_newest(browser, t
     report.write_page(tmp_path, live=True)
     caption = "document.querySelector('#filters-1 .now figcaption').textContent"
     wait_for(browser, f"{caption} === 'epoch 4, step 20'")
+    assert browser.find_element(By.CSS_SELECTOR, TASK_1 + ".epoch").text == "epoch 4"
 
 
 def test_a_page_from_nothing_grows_and_stops_when_it_is_final(browser, tmp_path):

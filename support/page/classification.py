@@ -62,5 +62,5 @@ def worst(record):
         if not all(share is not None and 0 <= share <= 1 for _, share in top):
             record.add_problem("worst_20.csv", "a probability is no number from 0 to 1")
             return None
-        mistakes.append({"true": row["true"], "loss": row["loss"], "top": top})
+        mistakes.append({key: row[key] for key in ("index", "true", "loss")} | {"top": top})
     return {"mistakes": mistakes, "tiles": tiles(record, "worst_20_images.png", 1)}

@@ -54,14 +54,15 @@ def _template():
         ("autoescape", "trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True
     )
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), **options)
-    filters = {f.__name__: f for f in (formats.percent, formats.number, formats.duration)}
+    names = ("percent", "number", "duration", "rate", "rough")
+    filters = {name: getattr(formats, name) for name in names}
     environment.filters |= {**filters, "transposed": lambda columns: zip(*columns, strict=True)}
     environment.globals["file"] = _inlined
     return environment.get_template("page.html")
 
 
 def _inlined(name):
-    """The style sheet or the script of the page as it is."""
+    """A style sheet or a script of the page as it is."""
     return Markup((HERE / name).read_text(encoding="utf-8").strip())
 
 

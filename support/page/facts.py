@@ -1,6 +1,6 @@
 """What every section says of its runs: state, data, machine, time, command."""
 
-from support.page.formats import number
+from support.page.formats import command, number
 
 
 def facts(records):
@@ -18,9 +18,10 @@ def facts(records):
         "seeds": distinct(lambda results: str(results.get("seed"))),
         "machines": distinct(_machine),
         "software": distinct(_versions),
-        "commands": distinct(lambda results: str(results.get("command", "unknown"))),
+        "commands": distinct(lambda results: command(str(results.get("command", "unknown")))),
         "num_epochs": sum(record.num_epochs for record in there),
         "seconds": sum(record.seconds for record in there),
+        "steps_a_second": _steps_a_second(there),
         "problems": [problem for record in there for problem in record.problems],
     }
 
@@ -31,9 +32,18 @@ def _data(results):
     return text + (", those for validation among them" if results.get("trains_with_valid") else "")
 
 
+def _steps_a_second(records):
+    """Of all runs together; None where a run does not say how many it did."""
+    steps = [record.num_steps for record in records if record.num_epochs]
+    seconds = sum(record.seconds for record in records)
+    return sum(steps) / seconds if steps and None not in steps and seconds > 0 else None
+
+
 def _machine(results):
-    keys = ("processor", "device", "threads")
-    return "{}, device {}, threads: {}".format(*(results.get(key, "unknown") for key in keys))
+    """Processor, device and threads."""
+    known = (results.get(key, "unknown") for key in ("processor", "device", "threads"))
+    processor, device, threads = known
+    return f"{processor}, {device}, {threads} thread{'s' if threads != 1 else ''}"
 
 
 def _versions(results):

@@ -60,5 +60,5 @@ def frames(record):
         if place and (picture := image(record, f"filters/{path.name}")):
             epoch, step = map(int, place.groups())
             label = f"epoch {epoch}, step {step}" if epoch else "before training"
-            labelled.append({**picture, "label": label})
+            labelled.append({**picture, "label": label, "epoch": epoch})
     return labelled

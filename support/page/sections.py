@@ -5,6 +5,7 @@ import contextlib
 from support.page import classification
 from support.page.charts import comparison_charts, difference_charts, progress_charts
 from support.page.facts import facts
+from support.page.gradients import gradients
 from support.page.pictures import frames
 from support.read_runs import Record, as_number, differences
 
@@ -13,20 +14,30 @@ def task_1(save_dir):
     """The gradient check, the network's table, and the run of train.py."""
     checks, run = Record(save_dir / "check_grads"), Record(save_dir / "train")
     network = run.rows("network.csv", ("name", "output", "num_params", "kept_bytes"))
-    gradients = checks.rows("gradients.csv", ("name", "error", "index", "passed"))
     return {
         **facts([run]),
-        "gradients": gradients,
-        "num_passed": sum(row["passed"] == "True" for row in gradients),
-        "largest_error": max((as_number(row["error"]) or 0 for row in gradients), default=0),
+        "gradients": gradients(checks),
         "cost": checks.results,
+        "ratio": _ratio(checks.results),
         "network": network,
         "totals": {key: _total(network, key) for key in ("num_params", "kept_bytes")},
+        "largest": max(network, key=lambda row: as_number(row["num_params"]) or 0, default=None),
         "last_conv": next((row for row in reversed(network) if "conv" in row["name"]), None),
-        "charts": progress_charts(run.history),
-        "frames": frames(run),
+        **_trained(run),
         "problems": checks.problems + run.problems,
     }
+
+
+def _trained(run):
+    """What the training and the test of one run show."""
+    parts = {"confusion": classification.confusion(run), "worst": classification.worst(run)}
+    return {"charts": progress_charts(run.history), "frames": frames(run), **parts}
+
+
+def _ratio(cost):
+    """How many times as long as the analytic gradient the numeric one takes, None if unknown."""
+    numeric, analytic = (as_number(cost.get(f"{kind}_seconds")) for kind in ("numeric", "analytic"))
+    return numeric / analytic if numeric and analytic else None
 
 
 def _total(rows, key):
@@ -78,8 +89,13 @@ def task_3(save_dir):
     histories, pictures = [run.history for run in pair], [frames(run) for run in pair]
     accuracies = [run.test_acc for run in pair]
     charts = comparison_charts(["NumPy", "PyTorch"], histories, ["train_loss", "valid_acc"])
+    tested = {
+        "confusion": classification.confusion(pytorch),
+        "worst": classification.worst(pytorch),
+    }
     return {
         **facts([pytorch]),
+        **tested,
         "numpy": numpy,
         "weight_decay": weight_decay,
         "rows": _compared(pair),
@@ -117,9 +133,8 @@ def _last(run, key):
 def task_4(save_dir):
     """The run of pytorch_cifar.py, and what it gets wrong."""
     run = Record(save_dir / "pytorch_cifar")
-    confusion, worst = classification.confusion(run), classification.worst(run)
-    parts = {"confusion": confusion, "worst": worst, "frames": frames(run)}
-    return {**facts([run]), "charts": progress_charts(run.history), **parts}
+    shown = _trained(run)  # which may find problems
+    return {**facts([run]), **shown}
 
 
 def bonus(save_dir):
