@@ -38,6 +38,12 @@ class Config:
     questions: bool = option(False, "write that file with the questions, if there is none")
     hash: bool = option(False, "print the hashes of code and runs and compare them with the page's")
     watch: bool = option(False, "rewrite the page whenever a run gets on, until Ctrl-C")
+    networks: str = option(
+        "default",
+        "which networks the page shows alive: default: those trained in Tasks 1, 2 (the best λ) "
+        "and 4, and Task 1's before training; all: those of every run; none",
+        choices=("default", "all", "none"),
+    )
     run_missing: bool = option(False, "run what has not been run, with its defaults")
     demo: bool = option(
         False, "run everything on small generated data, into demo/ in the save folder"
@@ -61,11 +67,11 @@ def run(config):
     elif not config.watch and not any((save_dir / script).is_dir() for script in SCRIPTS):
         raise RunError(f"no run is in {save_dir}; python3 train.py makes one, --run-missing all")
     handed_in = HandIn(author=config.author, course=config.course, answers=path)
-    page = write_page(save_dir, live=config.watch, handed_in=handed_in)
+    page = write_page(save_dir, config.watch, handed_in, config.networks)
     print(f"the page is {page}", flush=True)
     if config.watch:
         print("the open page follows the runs; Ctrl-C ends that", flush=True)
-        follow(save_dir, handed_in)
+        follow(save_dir, handed_in, config.networks)
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from support import answers, files
 from support.page import formats, hand_in, sections
+from support.page.network.section import network
 from support.start import ROOT
 
 import jinja2
@@ -26,10 +27,11 @@ SECTIONS = {
 WATCH_SECONDS = 1  # between two looks at the run folders
 
 
-def write_page(save_dir, live=False, handed_in=None):
+def write_page(save_dir, live=False, handed_in=None, networks="default"):
     """Read all runs in save_dir and write save_dir/report.html; returns its path.
 
-    live: the open page follows by itself. handed_in: a HandIn, whose page it is.
+    live: the open page follows by itself. handed_in: a HandIn, whose page it is. networks: which
+    go into it; default | all | none.
     """
     handed_in = handed_in or hand_in.HandIn()
     page = _template().render(
@@ -38,6 +40,7 @@ def write_page(save_dir, live=False, handed_in=None):
             for section, script in SECTIONS.items()
         },
         hand_in=hand_in.contents(handed_in, save_dir, answers.parts_here(ROOT)),
+        network=network(save_dir, networks),
         live=live,
         version=str(time.time_ns()),
         nonce=secrets.token_urlsafe(16),
@@ -66,7 +69,7 @@ def _inlined(name):
     return Markup((HERE / name).read_text(encoding="utf-8").strip())
 
 
-def follow(save_dir, handed_in=None):
+def follow(save_dir, handed_in=None, networks="default"):
     """Rewrite the live page whenever a run has got on, until Ctrl-C; then once more, to stay.
 
     Where that fails, because a folder was moved meanwhile or a disk is full, it is tried again.
@@ -80,14 +83,14 @@ def follow(save_dir, handed_in=None):
             if now == before:
                 continue
             try:
-                write_page(save_dir, live=True, handed_in=handed_in)
+                write_page(save_dir, True, handed_in, networks)
                 before = now
             except OSError as error:
                 if said != str(error):
                     said = str(error)
                     print(f"warning: the page is as it was: {said}", file=sys.stderr)
     except KeyboardInterrupt:
-        write_page(save_dir, handed_in=handed_in)
+        write_page(save_dir, False, handed_in, networks)
 
 
 def _progress(save_dir, handed_in):

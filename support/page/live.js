@@ -2,7 +2,7 @@
 const OURS = new Set(["open", "aria-sort", "tabindex", "data-shown", "data-overflows", "aria-current"]);  // what the reader has set
 
 function morph(from, to) {
-  if (from.isEqualNode(to)) return;
+  if (from.isEqualNode(to) || "own" in from.dataset) return;  // data-own: a script's, to the last
   for (const {name, value} of to.attributes)
     if (!OURS.has(name) && from.getAttribute(name) !== value) from.setAttribute(name, value);
   for (const {name} of [...from.attributes])
