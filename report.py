@@ -23,6 +23,12 @@ from support.page.document import follow, write_page
 class Config:
     save_dir: str = folder_option("SAVE_DIR", "out", "folder of the runs")
     watch: bool = option(False, "rewrite the page whenever a run gets on, until Ctrl-C")
+    networks: str = option(
+        "default",
+        "which networks the page shows alive: default: those trained in Tasks 1, 2 (the best λ) "
+        "and 4, and Task 1's before training; all: those of every run; none",
+        choices=("default", "all", "none"),
+    )
     run_missing: bool = option(False, "run what has not been run, with its defaults")
     demo: bool = option(
         False, "run everything on small generated data, into demo/ in the save folder"
@@ -38,11 +44,11 @@ def run(config):
         failed = run_missing(save_dir, DEMO_OPTIONS)
     elif config.run_missing:
         failed = run_missing(save_dir, {})
-    path = write_page(save_dir, live=config.watch)
+    path = write_page(save_dir, config.watch, config.networks)
     print(f"the page is {path}", flush=True)
     if config.watch:
         print("the open page follows the runs; Ctrl-C ends that", flush=True)
-        follow(save_dir)
+        follow(save_dir, config.networks)
     return 1 if failed else 0
 
 

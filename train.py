@@ -11,7 +11,7 @@ build_net makes the network, nn.py trains it.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data, files, tables
+from support import data, files, layer_lists, tables
 from support.errors import one_line_errors
 from support.facts import run_facts
 from support.framework import load_layers, set_threads
@@ -102,6 +102,7 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
     with Run.start(folder, options, resume, **facts) as run:
         rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
         tables.write_table(folder / "page" / "network.csv", list(rows[0]), rows)
+        layer_lists.write(folder, layer_lists.layer_list(net), mnist, nn.parameters(net))
         run.show(mnist, lambda: first_filters(net))
         for name, value in (columns or {}).items():
             run.add_column(name, value)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from support import files
 from support.page import formats, sections
+from support.page.network.section import network
 from support.start import ROOT
 
 import jinja2
@@ -26,16 +27,17 @@ SECTIONS = {
 WATCH_SECONDS = 1  # between two looks at the run folders
 
 
-def write_page(save_dir, live=False):
+def write_page(save_dir, live=False, networks="default"):
     """Read all runs in save_dir and write save_dir/report.html; returns its path.
 
-    live: the open page follows by itself.
+    live: the open page follows by itself. networks: which go into it; default | all | none.
     """
     page = _template().render(
         **{
             section.__name__: section(save_dir) if (ROOT / script).exists() else None
             for section, script in SECTIONS.items()
         },
+        network=network(save_dir, networks),
         live=live,
         version=str(time.time_ns()),
         nonce=secrets.token_urlsafe(16),
@@ -63,7 +65,7 @@ def _inlined(name):
     return Markup((HERE / name).read_text(encoding="utf-8").strip())
 
 
-def follow(save_dir):
+def follow(save_dir, networks="default"):
     """Rewrite the live page whenever a run has got on, until Ctrl-C; then once more, to stay.
 
     Where that fails, because a folder was moved meanwhile or a disk is full, it is tried again.
@@ -76,14 +78,14 @@ def follow(save_dir):
             if now == before:
                 continue
             try:
-                write_page(save_dir, live=True)
+                write_page(save_dir, True, networks)
                 before = now
             except OSError as error:
                 if said != str(error):
                     said = str(error)
                     print(f"warning: the page is as it was: {said}", file=sys.stderr)
     except KeyboardInterrupt:
-        write_page(save_dir)
+        write_page(save_dir, networks=networks)
 
 
 def _progress(save_dir):

@@ -1,0 +1,1 @@
+"""The network of a run, alive in the page: its weights, the passes forward and back."""

@@ -1,0 +1,23 @@
+"""The networks that go into the page, as texts that forward.js unpacks."""
+
+import base64
+import zlib
+
+import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
+
+
+def packed(network):
+    """A Network as JSON; its parameters as 16-bit floats, deflated, in base64.
+
+    The low bytes of all come first, then the high ones, which are much alike.
+    """
+    octets = network.parameters.view(np.uint8).reshape(-1, 2)  # low and high byte
+    content = zlib.compress(np.ascontiguousarray(octets.T).tobytes(), 9)
+    sizes = [
+        {key: value for key, value in layer.items() if key not in ("weights", "bias", "shape")}
+        for layer in network.layers
+    ]
+    spec = {"input": network.input, "classes": network.classes, "mean": network.mean}
+    spec |= {"deviation": network.deviation, "layers": sizes}
+    return htmlsafe_json_dumps({**spec, "weights": base64.b64encode(content).decode()})
