@@ -23,52 +23,60 @@ function gradient(net, outs, classIndex) {
 }
 
 // Convolution: out[f, y, x] = bias[f] + sum over c, i, j of
-//   weights[f, c, i, j] * image[c, y*stride + i - pad, x*stride + j - pad]
-// The two innermost loops run over the image, so that one weight stays in hand; where the filter
-// looks beyond the edge there are zeros to add, and `inside` leaves them out.
-function convolution(layer, image) {
-  const {F, k, pad, stride, weights, bias} = layer;
-  const [C, H, W] = layer.inputShape, [, OH, OW] = layer.shape;
+//   weights[f, c, i, j] * image[c, y*stride + i, x*stride + j],  the image with its padding.
+function convolution(layer, unpadded) {
+  const {F, k, stride, weights, bias} = layer, [C] = layer.inputShape, [, OH, OW] = layer.shape;
+  const [image, H, W] = padded(layer, unpadded);
   const out = new Float32Array(F * OH * OW);
-  for (let f = 0; f < F; f++) {
-    out.fill(bias[f], f * OH * OW, (f + 1) * OH * OW);
-    for (let c = 0; c < C; c++)
-      for (let i = 0; i < k; i++)
-        for (let j = 0; j < k; j++) {
-          const weight = weights[((f * C + c) * k + i) * k + j];
-          const [top, bottom] = inside(i - pad, stride, H, OH), [left, right] = inside(j - pad, stride, W, OW);
-          for (let y = top; y < bottom; y++) {
-            const to = (f * OH + y) * OW, from = (c * H + y * stride + i - pad) * W + j - pad;
-            for (let x = left; x < right; x++) out[to + x] += weight * image[from + x * stride];
+  for (let f = 0; f < F; f++)
+    for (let y = 0; y < OH; y++)
+      for (let x = 0; x < OW; x++) {
+        let sum = bias[f];
+        for (let c = 0; c < C; c++)
+          for (let i = 0; i < k; i++) {
+            const filterRow = ((f * C + c) * k + i) * k, row = (c * H + y * stride + i) * W + x * stride;
+            for (let j = 0; j < k; j++) sum += weights[filterRow + j] * image[row + j];
           }
-        }
-  }
+        out[(f * OH + y) * OW + x] = sum;
+      }
   return out;
 }
 
-// Each pixel gets what each output hands back, times the weight between them: the same six loops.
-function convolutionBackward(layer, image, grad) {
-  const {F, k, pad, stride, weights} = layer;
-  const [C, H, W] = layer.inputShape, [, OH, OW] = layer.shape;
-  const gradImage = new Float32Array(C * H * W);
+// The way back: each output hands its gradient to the pixels it has seen, times the weight between.
+function convolutionBackward(layer, unpadded, grad) {
+  const {F, k, stride, weights} = layer, [C] = layer.inputShape, [, OH, OW] = layer.shape;
+  const [gradImage, H, W] = padded(layer, new Float32Array(unpadded.length));
   for (let f = 0; f < F; f++)
-    for (let c = 0; c < C; c++)
-      for (let i = 0; i < k; i++)
-        for (let j = 0; j < k; j++) {
-          const weight = weights[((f * C + c) * k + i) * k + j];
-          const [top, bottom] = inside(i - pad, stride, H, OH), [left, right] = inside(j - pad, stride, W, OW);
-          for (let y = top; y < bottom; y++) {
-            const from = (f * OH + y) * OW, to = (c * H + y * stride + i - pad) * W + j - pad;
-            for (let x = left; x < right; x++) gradImage[to + x * stride] += weight * grad[from + x];
+    for (let y = 0; y < OH; y++)
+      for (let x = 0; x < OW; x++) {
+        const value = grad[(f * OH + y) * OW + x];
+        if (value === 0) continue;  // behind pooling and ReLU most are
+        for (let c = 0; c < C; c++)
+          for (let i = 0; i < k; i++) {
+            const filterRow = ((f * C + c) * k + i) * k, row = (c * H + y * stride + i) * W + x * stride;
+            for (let j = 0; j < k; j++) gradImage[row + j] += weights[filterRow + j] * value;
           }
-        }
-  return gradImage;
+      }
+  return withoutPadding(layer, gradImage);
 }
 
-// The outputs y, first and one after the last, whose pixel y*stride + offset is one of `size`.
-function inside(offset, stride, size, outputs) {
-  const first = Math.max(0, Math.ceil(-offset / stride));
-  return [first, Math.min(outputs, Math.floor((size - 1 - offset) / stride) + 1)];
+// Zeros around each channel of an image; returns it with its rows and columns.
+function padded({pad, inputShape: [C, H, W]}, image) {
+  const PH = H + 2 * pad, PW = W + 2 * pad, larger = new Float32Array(C * PH * PW);
+  for (let c = 0; c < C; c++)
+    for (let y = 0; y < H; y++)
+      larger.set(image.subarray((c * H + y) * W, (c * H + y + 1) * W), (c * PH + y + pad) * PW + pad);
+  return [larger, PH, PW];
+}
+
+function withoutPadding({pad, inputShape: [C, H, W]}, larger) {
+  const PH = H + 2 * pad, PW = W + 2 * pad, image = new Float32Array(C * H * W);
+  for (let c = 0; c < C; c++)
+    for (let y = 0; y < H; y++) {
+      const start = (c * PH + y + pad) * PW + pad;
+      image.set(larger.subarray(start, start + W), (c * H + y) * W);
+    }
+  return image;
 }
 
 // Pooling: the largest value of each window. Calls each(place of the output, of the winner).
@@ -244,70 +252,6 @@ function occlusion(net, x, classIndex, size, stride) {
   return {values, rows, columns, size, stride};
 }
 
-// --- a network from the page ---
-
-// Pixels from 0 to 255, [C, H, W], as the network was trained with them.
-function normalised(net, pixels) {
-  const perChannel = pixels.length / net.input[0];
-  return Float32Array.from(pixels, (pixel, i) => {
-    const c = Math.floor(i / perChannel);
-    return (pixel / 255 - net.mean[c]) / net.deviation[c];
-  });
-}
-
-// A network with its sizes, from what export.py wrote of it. A promise, for unpacking takes a moment.
-async function decode(spec) {
-  const numbers = halves(await inflated(spec.weights));
-  const net = {...spec, weights: undefined, layers: []};
-  let shape = spec.input, used = 0, field = {receptiveField: 1, jump: 1, start: 0};
-  const taken = number => numbers.subarray(used, used += number);
-  for (const given of [...spec.layers, {name: "softmax", kind: "softmax"}]) {
-    const layer = {...given, inputShape: shape, numParams: 0};
-    const [C, H, W] = maps(shape), {kind, stride} = layer;
-    if (kind === "conv") {
-      const outputs = size => Math.floor((size + 2 * layer.pad - layer.k) / stride) + 1;
-      shape = [layer.F, outputs(H), outputs(W)];
-      [layer.weights, layer.bias] = [taken(layer.F * C * layer.k ** 2), taken(layer.F)];
-    } else if (kind === "pool") {
-      shape = [C, ...[H, W].map(size => Math.floor((size - layer.size) / stride) + 1)];
-    } else if (kind === "flatten") {
-      shape = [C * H * W];
-    } else if (kind === "fc") {
-      shape = [layer.F];
-      [layer.weights, layer.bias] = [taken(layer.F * C), taken(layer.F)];
-    }
-    layer.shape = shape;
-    layer.numOutputs = shape.reduce((a, b) => a * b);
-    layer.numParams = (layer.weights?.length ?? 0) + (layer.bias?.length ?? 0);
-    const {receptiveField, jump, start} = field, size = layer.k ?? layer.size ?? 1;
-    field = {receptiveField: receptiveField + (size - 1) * jump, jump: jump * (stride ?? 1), start: start - (layer.pad ?? 0) * jump};
-    // of a map: rows an output sees, pixels from one output to the next, the first row the first one sees
-    Object.assign(layer, shape.length === 3 ? field : {receptiveField: null, jump: null, start: null});
-    net.layers.push(layer);
-  }
-  return net;
-}
-
-async function inflated(base64) {
-  const octets = Uint8Array.from(atob(base64), character => character.charCodeAt(0));
-  const stream = new Blob([octets]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-// Floats of 16 bits: a sign, 5 bits of exponent, 10 of mantissa. All low bytes come before the high ones.
-function halves(octets) {
-  const values = new Float32Array(2 ** 16), length = octets.length / 2;
-  for (let bits = 0; bits < 2 ** 15; bits++) {
-    const exponent = bits >> 10, mantissa = (bits & 1023) / 1024;
-    values[bits] = exponent ? 2 ** (exponent - 15) * (1 + mantissa) : 2 ** -14 * mantissa;
-    values[bits + 2 ** 15] = -values[bits];
-  }
-  return Float32Array.from({length}, (_, i) => values[octets[i] + 256 * octets[length + i]]);
-}
-
-// The network in the block of the page with that id.
-const open = id => decode(JSON.parse(document.getElementById(id).textContent));
-
 const RULES = {
   conv: {forward: convolution, backward: convolutionBackward, terms: convolutionTerms},
   pool: {forward: pooling, backward: poolingBackward, terms: poolingTerms},
@@ -317,5 +261,5 @@ const RULES = {
   softmax: {forward: softmax, terms: softmaxTerms},
 };
 
-return {open, decode, normalised, forward, gradient, occlusion, sources, terms, place};
+return {forward, gradient, occlusion, sources, terms, place};
 })();
