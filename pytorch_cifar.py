@@ -13,7 +13,7 @@ worst mistakes, the model.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import data, metrics, torch_training
+from support import data, metrics, torch_layers, torch_training
 from support.errors import one_line_errors
 from support.facts import run_facts
 from support.options import one_option, option, parse
@@ -233,6 +233,7 @@ def final_test(run, config, cifar, model, final_model, loss_function):
     them are the worst mistakes."""
     images, labels = torch_training.on_device(cifar.test_x, cifar.test_y, model.conv1.weight.device)
     torch_training.save_model(run.folder / "model.pt", final_model)
+    torch_layers.write(run.folder, final_model, cifar)
     title = "test, neither average nor views"
     _, plain = evaluate(model, images, labels, title, loss_function=loss_function)
     run.write_results(test_acc_plain=metrics.accuracy(plain))

@@ -12,7 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support import comparisons, data, files, tables, torch_training
+from support import comparisons, data, files, tables, torch_layers, torch_training
 from support.errors import one_line_errors
 from support.facts import run_facts
 from support.options import option, parse
@@ -101,6 +101,7 @@ def train(run, config, mnist, device):
 
     def test():
         torch_training.save_model(run.folder / "model.pt", model)
+        torch_layers.write(run.folder, model, mnist)
         logits = torch_training.predict(model, test_x)
         return logits.numpy(), objective(logits, test_y.cpu()).item()
 

@@ -2,9 +2,12 @@
 
 import base64
 import re
+import struct
 import zlib
 
-MAX_FRAMES = 60  # pictures of the filters in one slider, evenly chosen
+import numpy as np
+
+MAX_FRAMES = 30  # pictures of the filters in one slider, evenly chosen
 MAX_BYTES = 2_000_000  # of a picture; the examples of the confusion matrix have one million
 MAX_PIXELS = 10_000  # in a row or column
 FRAME_NAME = re.compile(r"epoch_([0-9]+)_step_([0-9]+)")
@@ -41,6 +44,19 @@ def _whole_png(content):
             raise ValueError("the picture is damaged")
         position, kind = end, body[:4]
     return content[:position]
+
+
+def png(pixels):
+    """A PNG file of pixels (rows, columns, 3) of uint8."""
+    height, width, _ = pixels.shape
+    lines = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))  # 0: a line as it is
+    content = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits; red, green, blue
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(lines.tobytes(), 9), b"IEND": b""}
+    for kind, body in chunks.items():
+        content += struct.pack(">I", len(body)) + kind + body
+        content += struct.pack(">I", zlib.crc32(kind + body))
+    return content
 
 
 def tiles(record, name, rows):

@@ -1,11 +1,9 @@
 "use strict";
-// What the page carries for forward.js: networks and test images, unpacked when they are asked for.
+// The networks that the page carries, unpacked for forward.js when they are asked for.
 Object.assign(Network, (() => {
 
-// The network in the block with that id, and the test images in another; promises.
-const open = id => decode(block(id));
-const examples = id => unpackedImages(block(id));
-const block = id => JSON.parse(document.getElementById(id).textContent);
+// The network in the block with that id; a promise.
+const open = id => decode(JSON.parse(document.getElementById(id).textContent));
 
 // Pixels from 0 to 255, [C, H, W], as the network was trained with them.
 function normalised(net, pixels) {
@@ -16,11 +14,9 @@ function normalised(net, pixels) {
   });
 }
 
-// --- networks ---
-
 // What export.py wrote of a network, as forward.js takes it; softmax is its last layer.
 async function decode(spec) {
-  const numbers = halves(await inflated(spec.weights));
+  const numbers = floats(await inflated(spec.weights));
   let used = 0, shape = spec.input, sight = {receptiveField: 1, jump: 1, start: 0};
   const taken = count => numbers.subarray(used, used += count);
   const layers = [...spec.layers, {name: "softmax", kind: "softmax"}].map(given => {
@@ -64,41 +60,12 @@ async function inflated(base64) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Floats of 16 bits: a sign, 5 bits of exponent, 10 of mantissa. All low bytes come before the high.
-function halves(octets) {
-  const values = new Float32Array(2 ** 16), length = octets.length / 2, numbers = new Float32Array(length);
-  for (let bits = 0; bits < 2 ** 15; bits++) {
-    const exponent = bits >> 10, mantissa = (bits & 1023) / 1024;
-    values[bits] = exponent ? 2 ** (exponent - 15) * (1 + mantissa) : 2 ** -14 * mantissa;
-    values[bits + 2 ** 15] = -values[bits];
-  }
-  for (let i = 0; i < length; i++) numbers[i] = values[octets[i] + 256 * octets[length + i]];
-  return numbers;
+// A bfloat16 is the upper half of a Float32. All low bytes come before the high ones.
+function floats(octets) {
+  const length = octets.length / 2, bits = new Uint32Array(length);
+  for (let i = 0; i < length; i++) bits[i] = octets[length + i] << 24 | octets[i] << 16;
+  return new Float32Array(bits.buffer);
 }
 
-// --- test images ---
-
-// Tiles of pictures, as {pixels: [C, H, W] from 0 to 255, ...what is known of the image}.
-async function unpackedImages({sheets, shape, items}) {
-  const contexts = await Promise.all(sheets.map(drawn));
-  return items.map(item => ({...item, pixels: pixels(contexts[item.sheet], item.row, item.column, shape)}));
-}
-
-// A picture in a canvas: from its address, or that of the style of an element of the page.
-async function drawn({address, selector}) {
-  const image = new Image();
-  image.src = address ?? document.querySelector(selector).style.getPropertyValue("--sheet").slice(4, -1);
-  await image.decode();
-  const canvas = Object.assign(document.createElement("canvas"), {width: image.width, height: image.height});
-  const context = canvas.getContext("2d", {willReadFrequently: true});
-  context.drawImage(image, 0, 0);
-  return context;
-}
-
-function pixels(context, row, column, [C, H, W]) {
-  const {data} = context.getImageData(column * W, row * H, W, H);  // red, green, blue, opacity
-  return Uint8Array.from({length: C * H * W}, (_, i) => data[4 * (i % (H * W)) + Math.floor(i / (H * W))]);
-}
-
-return {open, examples, decode, normalised};
+return {open, decode, normalised};
 })());

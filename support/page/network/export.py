@@ -8,11 +8,11 @@ from jinja2.utils import htmlsafe_json_dumps
 
 
 def packed(network):
-    """A Network as JSON; its parameters as 16-bit floats, deflated, in base64.
-
-    The low bytes of all come first, then the high ones, which are much alike.
+    """A Network as JSON; its parameters in bfloat16, the upper 16 bits of a float32, deflated, in
+    base64. The low bytes of all come first, then the high ones, which are much alike.
     """
-    octets = network.parameters.view(np.uint8).reshape(-1, 2)  # low and high byte
+    halves = (network.parameters.view(np.uint32) >> 16).astype("<u2")
+    octets = halves.view(np.uint8).reshape(-1, 2)  # low and high byte
     content = zlib.compress(np.ascontiguousarray(octets.T).tobytes(), 9)
     sizes = [
         {key: value for key, value in layer.items() if key not in ("weights", "bias", "shape")}

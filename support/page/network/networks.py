@@ -41,7 +41,7 @@ class UnusableError(ValueError):
 @dataclass
 class Network:
     """layers: dicts with name, kind, sizes, and shape, the output's; conv and fc have weights and
-    bias, in float16. input: [C, H, W]. mean, deviation: one number a channel.
+    bias, rounded to bfloat16. input: [C, H, W]. mean, deviation: one number a channel.
     """
 
     input: list
@@ -55,7 +55,7 @@ class Network:
         """All weights and biases in the order of the layers, one after the other."""
         with_any = [layer for layer in self.layers if "weights" in layer]
         parts = [layer[key].ravel() for layer in with_any for key in ("weights", "bias")]
-        return np.concatenate(parts)
+        return np.concatenate([np.empty(0, np.float32), *parts])
 
 
 def read_network(record, name):
@@ -130,7 +130,7 @@ def _checked(layer, place, shape, arrays):
         inputs = shape[0] * sizes["k"] ** 2 if kind == "conv" else shape[0]
         expected = {"weights": (sizes["F"], inputs), "bias": (sizes["F"],)}
         for key, of_shape in expected.items():
-            checked[key] = _halves(arrays, f"{place}.{name}.{key}", of_shape)
+            checked[key] = _rounded(arrays, f"{place}.{name}.{key}", of_shape)
     return checked
 
 
@@ -153,19 +153,25 @@ def _shape(layer, shape):
     return made
 
 
-def _halves(arrays, name, shape):
-    """The array of that name in float16. Raises: UnusableError."""
+def _rounded(arrays, name, shape):
+    """The array of that name, rounded to bfloat16. Raises: UnusableError."""
     array = arrays.get(name)
     if array is None or array.shape != shape:
         got = "nothing" if array is None else str(array.shape)[:60]
         raise UnusableError(f"expected {name} of shape {shape}, got {got}")
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise UnusableError(f"{name} has values that are no finite numbers")
-    with np.errstate(over="ignore"):
-        halves = array.astype("<f2")
-    if not np.isfinite(halves).all():
-        raise UnusableError(f"{name} has values that are too large for 16-bit floats")
-    return halves
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            rounded = to_bfloat16(array.astype(np.float32))
+        if np.isfinite(rounded).all():
+            return rounded
+    raise UnusableError(f"{name} has values that are no finite numbers")
+
+
+def to_bfloat16(values):
+    """Float32 rounded to its upper 16 bits, half to even: all that the page keeps of a weight."""
+    bits = values.view(np.uint32)
+    half = 0x7FFF + (bits >> 16 & 1)
+    return (bits + half & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _check_ends(network, shape):

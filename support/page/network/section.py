@@ -1,53 +1,74 @@
-"""The section of the page that shows the networks of all runs: which go in, and what is said of the
-others."""
+"""The section of the page that shows networks alive: which go in, what is said of the others, and
+an example for whoever has no JavaScript."""
 
 from support.page.network.export import packed
+from support.page.network.images import image_groups, packed_images
 from support.page.network.networks import UnusableError, read_network
+from support.page.network.worked import worked_example
 from support.read_runs import Record
 
 MODEL, INITIAL = "model.npz", "initial.npz"
-CHOICES = ("default", "all", "none")
-# characters of all networks; the other parts of a page from all runs take 2 million
-ROOM = {"default": 6_000_000, "all": 14_000_000, "none": 0}
+# characters of all networks; the rest of a page from all runs has 3 million
+ROOM = {"default": 5_700_000, "all": 13_000_000, "none": 0}
 
 
 def network(save_dir, which="default"):
-    """The networks of the runs that are there, and a sentence for each that is not shown.
+    """The networks of the runs that are there, and a sentence for each that cannot be shown.
 
-    which: one of CHOICES.
+    which: default | all | none.
     """
-    shown, sentences, room = [], [], ROOM[which]
-    if which == "none":
-        return {"shown": shown, "sentences": sentences}
-    for id, title, record, name in _candidates(save_dir, which == "all"):
-        if not record.exists:
-            continue
+    shown, sentences, images, worked = [], [], {}, None
+    room = ROOM[which]
+    for id, title, record, name in _candidates(save_dir, which):
         try:
-            block = packed(read_network(record, name))
+            found = read_network(record, name)
         except UnusableError as error:
-            sentences.append(f"{title}: {error}.")
+            sentences.append(f"{title}: no network to show; {error}.")
             continue
+        block = packed(found)
         if len(block) > room:
             sentences.append(f"{title}: left out, or the page would be too large.")
             continue
         room -= len(block)
-        shown.append({"id": id, "title": title, "block": block, "accuracy": record.test_acc})
-    index = [{key: one[key] for key in ("id", "title", "accuracy")} for one in shown]
-    return {"shown": shown, "sentences": sentences, "index": index}
+        shown.append({"id": id, "title": title, "accuracy": record.test_acc, "block": block})
+        shape = tuple(found.input)
+        if shape not in images:
+            images[shape] = image_groups(record, found)
+            worked = worked or _worked(title, found, images[shape])
+    return {
+        "shown": shown,
+        "sentences": sentences,
+        "index": [{key: one[key] for key in ("id", "title", "accuracy")} for one in shown],
+        "images": [group for groups in images.values() for group in packed_images(groups)],
+        "worked": worked,
+    }
 
 
-def _candidates(save_dir, all_of_them):
-    """(id, title, Record, file of the parameters), the most important ones first."""
-    train = Record(save_dir / "train")
-    yield "network-1", "Task 1, after training", train, MODEL
-    yield "network-4", "Task 4", Record(save_dir / "pytorch_cifar"), MODEL
-    yield "network-1-initial", "Task 1, before training", train, INITIAL
-    records = [Record(folder) for folder in Record(save_dir / "train_l2reg").paths("lambda_*")]
-    with_history = [record for record in records if record.history]
-    best = max(with_history, key=lambda record: record.history["valid_acc"][-1], default=None)
-    for record in records:
-        if all_of_them or record is best:
-            weight_decay = record.folder.name.removeprefix("lambda_")
-            yield f"network-2-{weight_decay}", f"Task 2, λ = {weight_decay}", record, MODEL
-    if all_of_them:
-        yield "network-3", "Task 3, PyTorch", Record(save_dir / "pytorch_mnist"), MODEL
+def _candidates(save_dir, which):
+    """(id, title, Record, file of the parameters) of the runs that are there, the most important
+    ones first."""
+    train, cifar = Record(save_dir / "train"), Record(save_dir / "pytorch_cifar")
+    found = [
+        ("network-1", "Task 1, after training", train, MODEL),
+        ("network-4", "Task 4", cifar, MODEL),
+        ("network-1-initial", "Task 1, before training", train, INITIAL),
+    ]
+    folders = Record(save_dir / "train_l2reg").paths("lambda_*")
+    records = [record for record in map(Record, folders) if record.history]
+    # the one that the validation images choose comes first
+    records.sort(key=lambda record: -record.history["valid_acc"][-1])
+    for record in records if which == "all" else records[:1]:
+        weight_decay = record.folder.name.removeprefix("lambda_")
+        found.append((f"network-2-{weight_decay}", f"Task 2, λ = {weight_decay}", record, MODEL))
+    if which == "all":
+        pytorch = Record(save_dir / "pytorch_mnist")
+        found.append(("network-3", "Task 3, PyTorch", pytorch, MODEL))
+    return [one for one in found if one[2].exists] if which != "none" else []
+
+
+def _worked(title, found, groups):
+    """The first image of the first group on its way through the network; None without images."""
+    for name, labels, images in groups[:1]:
+        label = f"{labels[0]}, of those {name}"
+        return {"network": title, **worked_example(found, images[0], label)}
+    return None
