@@ -102,7 +102,8 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
     with Run.start(folder, options, resume, **facts) as run:
         rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
         tables.write_table(folder / "page" / "network.csv", list(rows[0]), rows)
-        layer_lists.write(folder, layer_lists.layer_list(net), mnist, nn.parameters(net))
+        layers_of_net = layer_lists.layer_list(net, mnist.test_x.shape)
+        layer_lists.write(folder, layers_of_net, mnist, nn.parameters(net))
         run.show(mnist, lambda: first_filters(net))
         for name, value in (columns or {}).items():
             run.add_column(name, value)

@@ -11,38 +11,58 @@ from support import files
 
 import numpy as np
 
-KINDS = {"convolution": "conv", "maxpooling": "pool", "relu": "relu", "flatten": "flatten"}
-KINDS["fc"] = "fc"
+KINDS = {
+    "convolution": "conv",
+    "maxpooling": "pool",
+    "relu": "relu",
+    "flatten": "flatten",
+    "fc": "fc",
+}
+POOL_SIZES = {"size": "pool_size", "stride": "stride"}  # attributes; the lab's are 2 by default
 
 
-def layer_list(net):
-    """Name, kind and sizes of each layer, known by its class's name; a layer with another name, or
-    of which not all is known, has that name as its kind.
+def layer_list(net, shape):
+    """Name, kind and sizes of each layer, known by the name of its class or of one that it is
+    derived from; else, or where its sizes are not known, its kind is that name.
+
+    shape: of the images, (N, C, H, W).
     """
-    return [{"name": str(layer.name), **_sizes(layer)} for layer in net]
+    listed = []
+    for layer in net:
+        listed.append({"name": str(layer.name), **_kind_and_sizes(layer, shape)})
+        shape = layer.shape
+    return listed
 
 
-def _sizes(layer):
+def _kind_and_sizes(layer, shape):
     name = type(layer).__name__
-    kind = KINDS.get(name.lower(), name)
+    known = [KINDS[c.__name__.lower()] for c in type(layer).__mro__ if c.__name__.lower() in KINDS]
+    sizes = {}
     try:
-        if kind == "conv":
-            C = layer.input_shape[1]
-            k = math.isqrt(layer.weights.shape[1] // C)
-            stride = getattr(layer, "stride", 1)
-            # where a layer does not say it, what makes its input as large as its output needs
-            missing = (layer.shape[2] - 1) * stride + k - layer.input_shape[2]
-            pad = getattr(layer, "pad", max(0, -(-missing // 2)))
-            sizes = {"F": len(layer.weights), "k": k, "pad": pad, "stride": stride}
-        elif kind == "pool":
-            sizes = {"size": layer.pool_size, "stride": layer.stride}
-        elif kind == "fc":
+        if "conv" in known:
+            k = math.isqrt(layer.weights.shape[1] // shape[1])
+            pad = getattr(layer, "pad", (k - 1) // 2)
+            sizes = {"F": len(layer.weights), "k": k, "pad": pad}
+            sizes["stride"] = getattr(layer, "stride", 1)
+        elif "pool" in known:
+            sizes = {key: getattr(layer, name, 2) for key, name in POOL_SIZES.items()}
+        elif "fc" in known:
             sizes = {"F": len(layer.weights)}
-        else:
-            sizes = {}
-        return {"kind": kind} | {key: int(value) for key, value in sizes.items()}
+        sizes = {key: int(size) for key, size in sizes.items()}
+        if known and _fit(sizes, shape, layer.shape):
+            return {"kind": known[0], **sizes}
     except (AttributeError, IndexError, TypeError, ValueError):
-        return {"kind": name}
+        pass
+    return {"kind": name}
+
+
+def _fit(sizes, shape, out_shape):
+    """Whether a window of these sizes gives maps of out_shape; true if there is no window."""
+    window, pad = sizes.get("k", sizes.get("size")), sizes.get("pad", 0)
+    if window is None:
+        return True
+    outputs = [(size + 2 * pad - window) // sizes["stride"] + 1 for size in shape[2:]]
+    return outputs == list(out_shape[2:])
 
 
 def write(folder, layers, dataset, initial=None):

@@ -114,7 +114,7 @@ def _are(values, is_right, length=None):
 def _checked(layer, place, shape, arrays):
     """A layer with the shape of its output and its parameters. Raises: UnusableError."""
     kind, name = (layer.get(key) if isinstance(layer, dict) else None for key in ("kind", "name"))
-    if kind not in SIZES:
+    if not isinstance(kind, str) or kind not in SIZES:
         raise UnusableError(
             f"it has a layer of the kind {str(kind)[:40]}, and the page knows convolution, "
             "pooling, ReLU, Flatten and FC"
