@@ -44,10 +44,10 @@ def small_net(seed=0, shape=(3, 11, 9), classes=10):
     rng = np.random.default_rng(seed)
     net = [layers.Convolution(np.zeros((1, *shape), np.float32), 5, 3, "first", rng=rng)]
     net += [layers.MaxPooling(net[-1], "pool", 3, 2)]
-    net += [layers.Convolution(net[-1], 4, 3, "second", "VALID", stride=2, rng=rng)]
+    net += [layers.Convolution(net[-1], 8, 3, "second", "VALID", stride=2, rng=rng)]
     net += [layers.ReLU(net[-1], "relu")]
     net += [layers.Flatten(net[-1], "flat")]
-    net += [layers.FC(net[-1], 7, "hidden", rng=rng)]
+    net += [layers.FC(net[-1], 40, "hidden", rng=rng)]
     net += [layers.ReLU(net[-1], "relu again")]
     net += [layers.FC(net[-1], classes, "out", rng=rng)]
     for layer in net:
@@ -126,7 +126,7 @@ def test_the_block_of_a_network_has_its_weights_in_the_order_of_the_layers(tmp_p
         "conv", "pool", "conv", "relu", "flatten", "fc", "relu", "fc",
     ]  # fmt: skip
     assert spec["layers"][2] == {
-        "name": "second", "kind": "conv", "F": 4, "k": 3, "pad": 0, "stride": 2,
+        "name": "second", "kind": "conv", "F": 8, "k": 3, "pad": 0, "stride": 2,
     }  # fmt: skip
 
 
