@@ -31,9 +31,11 @@ def watched(model, images):
     was_training = model.training
     model.eval()
     x = torch.from_numpy(images).to(next(model.parameters()).device)
-    with torch.no_grad(), Watch(x, model) as watch:
-        model(x)
-    model.train(was_training)
+    try:
+        with torch.no_grad(), Watch(x, model) as watch:
+            model(x)
+    finally:
+        model.train(was_training)
     return watch.layers, watch.arrays
 
 
@@ -61,11 +63,11 @@ class Watch(TorchFunctionMode):
             if not is_in_a_row:
                 self.layers.append({"name": name, "kind": f"{name}, not in a row"})
             elif name not in SAME_VALUES:
-                self._note(name, args, kwargs, out)
+                self._note(name, args, kwargs)
             self._last = out
         return out
 
-    def _note(self, name, args, kwargs, out):
+    def _note(self, name, args, kwargs):
         place, kinds = len(self.layers), [layer["kind"] for layer in self.layers]
         try:
             sizes, weights, bias = READERS[name](*args, **kwargs)
@@ -89,10 +91,9 @@ class Watch(TorchFunctionMode):
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     k = one(weight.shape[2:])
-    if one(dilation) != 1 or groups != 1:
+    if one(dilation) != 1 or groups != 1 or (padding == "same" and k % 2 == 0):
         raise ValueError
-    if isinstance(padding, str):
-        padding = (k - 1) // 2 if padding == "same" else 0
+    padding = {"same": (k - 1) // 2, "valid": 0}.get(padding, padding)
     sizes = {"kind": "conv", "F": len(weight), "k": k, "pad": one(padding), "stride": one(stride)}
     return sizes, weight, bias
 

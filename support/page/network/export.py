@@ -13,7 +13,9 @@ def packed(network):
     """
     halves = (network.parameters.view(np.uint32) >> 16).astype("<u2")
     octets = halves.view(np.uint8).reshape(-1, 2)  # low and high byte
-    content = zlib.compress(np.ascontiguousarray(octets.T).tobytes(), 9)
+    # weights never repeat, so that short codes for frequent bytes are all there is to gain
+    deflate = zlib.compressobj(strategy=zlib.Z_HUFFMAN_ONLY, memLevel=9)
+    content = deflate.compress(np.ascontiguousarray(octets.T).tobytes()) + deflate.flush()
     sizes = [
         {key: value for key, value in layer.items() if key not in ("weights", "bias", "shape")}
         for layer in network.layers
