@@ -31,10 +31,10 @@ from checks import expected, tasks
 FILES = ("LAB.md", "LICENSE", ".gitignore", "requirements-numpy.txt", "setup_cython.py")
 FILES += ("im2col_cython.pyx", "layers.py", "nn.py", "train.py", "train_l2reg.py", "report.py")
 FILES += ("check_grads.py", "check_answers.py", "checks/*.py", "docs/lab_*.png")
-FILES += ("support/*.py", "support/page/*.*")
+FILES += ("support/*.py", "support/page/*.*", "support/page/network/*.*")
 RENAMED = {"docs/README_students.md": "README.md", "checks/answers.toml": "answers.toml"}
 TORCH_FILES = {"pytorch_mnist.py", "pytorch_cifar.py", "hinge_bonus.py", "requirements.txt"}
-TORCH_FILES |= {"support/torch_training.py"}
+TORCH_FILES |= {"support/torch_layers.py", "support/torch_training.py"}
 MORE_SECTIONS = ("More of Task 1", "Task 3", "Task 4", "Bonus")  # of LAB.md
 
 

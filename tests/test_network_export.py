@@ -193,7 +193,7 @@ def test_a_run_of_an_earlier_version_is_shown_if_it_has_the_labs_network(tmp_pat
     write_tests(folder, (1, 28, 28))
     found = read(folder)
     assert (found.classes, found.mean) == (NAMES, [0.25])
-    with pytest.raises(UnusableError, match=r"initial\.npz is not there"):
+    with pytest.raises(UnusableError, match="an earlier version made this run"):
         read(folder, "initial.npz")
 
 
@@ -240,7 +240,11 @@ def described(**values):
 
 
 DAMAGE = {
-    "no model": (lambda folder: (folder / "model.npz").unlink(), "model.npz is not there"),
+    "no model": (lambda folder: (folder / "model.npz").unlink(), "it comes at the end of a run"),
+    "an earlier PyTorch run": (
+        lambda folder: (folder / "model.npz").rename(folder / "model.pt"),
+        "an earlier version made this run",
+    ),
     "a foreign model": (
         lambda folder: files.write_arrays(folder / "model.npz", {"a": np.zeros(3)}),
         r"expected 0.first.weights of shape \(5, 27\), got nothing",
@@ -335,6 +339,13 @@ def test_the_option_says_which(save_dir, capsys):
     capsys.readouterr()
 
 
+def test_that_a_test_had_more_views_is_said(save_dir):
+    assert not network(save_dir)["sentences"]
+    files.write_json(save_dir / "pytorch_cifar" / "config.json", {"views": True})
+    (sentence,) = network(save_dir)["sentences"]
+    assert sentence.startswith("Task 4: its test takes the mean over shifted and mirrored images")
+
+
 def test_what_has_no_room_is_said(save_dir, monkeypatch):
     size = len(packed(read(save_dir / "train")))
     monkeypatch.setitem(network.__globals__["ROOM"], "default", size + 10)
@@ -385,6 +396,11 @@ def test_the_worked_example_says_what_the_network_answers(tmp_path, rng):
     example = worked.worked_example(found, image, "7")
     logits = nn.forward_pass(rounded(net), image[None] / np.float32(255) - Images.mean)[0]
     (name, logit, share), *_ = example["best"]
+    largest = example["largest"]
+    out = net[0].forward(image[None] / np.float32(255) - Images.mean)[0]
+    assert out[largest["map"], largest["row"], largest["column"]] == out.max()
+    assert largest["sum"] + largest["bias"] == pytest.approx(out.max(), abs=1e-4)
+    assert largest["products"] == 27
     assert name == NAMES[logits.argmax()]
     assert logit == pytest.approx(logits.max(), abs=1e-4)
     assert share == pytest.approx(1 / np.exp(logits - logits.max()).sum(), abs=1e-4)

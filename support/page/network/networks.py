@@ -9,6 +9,7 @@ from support.read_runs import MAX_ARRAY_BYTES, as_number, is_count
 
 import numpy as np
 
+MODEL, INITIAL = "model.npz", "initial.npz"  # files with parameters, after and before training
 MAX_PARAMETERS = 4_000_000  # 11 MB in the page
 MAX_VALUES = 1_000_000  # that a layer makes
 MAX_LAYERS = 60
@@ -70,7 +71,12 @@ def read_network(record, name):
         del record.problems[num_problems:]
         raise UnusableError("; ".join(problems))
     if not arrays:
-        raise UnusableError(f"{name} is not there")
+        by_earlier = name == INITIAL or (record.folder / "model.pt").exists()
+        raise UnusableError(
+            "an earlier version made this run, and kept too little of its network"
+            if by_earlier
+            else "it comes at the end of a run"
+        )
     layers, shape = described.get("layers"), described.get("input")
     network = Network(shape, [], *(described.get(key) for key in ("classes", "mean", "deviation")))
     if not _are(shape, is_count, 3) or not isinstance(layers, list) or len(layers) > MAX_LAYERS:

@@ -3,17 +3,17 @@ an example for whoever has no JavaScript."""
 
 from support.page.network.export import packed
 from support.page.network.images import image_groups, packed_images
-from support.page.network.networks import UnusableError, read_network
+from support.page.network.networks import INITIAL, MODEL, UnusableError, read_network
 from support.page.network.worked import worked_example
 from support.read_runs import Record
 
-MODEL, INITIAL = "model.npz", "initial.npz"
 # characters of all networks; the rest of a page from all runs has 3 million
 ROOM = {"default": 5_300_000, "all": 13_000_000, "none": 0}
 
 
 def network(save_dir, which="default"):
-    """The networks of the runs that are there, and a sentence for each that cannot be shown.
+    """The networks of the runs that are there, and a sentence for each that cannot be shown, or
+    that answers otherwise than in its test.
 
     which: default | all | none.
     """
@@ -30,6 +30,11 @@ def network(save_dir, which="default"):
             sentences.append(f"{title}: left out, or the page would be too large.")
             continue
         room -= len(block)
+        if record.config.get("views") is True:
+            sentences.append(
+                f"{title}: its test takes the mean over shifted and mirrored images, and the page "
+                "shows the network each image once; so some answers here are others."
+            )
         shown.append({"id": id, "title": title, "accuracy": record.test_acc, "block": block})
         shape = tuple(found.input)
         if shape not in images:
@@ -67,8 +72,8 @@ def _candidates(save_dir, which):
 
 
 def _worked(title, found, groups):
-    """The first image of the first group on its way through the network; None without images."""
-    for name, labels, images in groups[:1]:
-        label = f"{labels[0]}, of those {name}"
-        return {"network": title, **worked_example(found, images[0], label)}
+    """An image of the first group on its way through the network; None without images."""
+    for _, labels, images in groups[:1]:
+        middle = len(labels) // 2
+        return {"network": title, **worked_example(found, images[middle], labels[middle])}
     return None

@@ -8,7 +8,7 @@ from support.page.pictures import png
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-MAP_COLUMNS, VALUE_COLUMNS = 16, 64  # in a row of the picture of maps, of a vector
+MAP_COLUMNS, VALUE_COLUMNS = 8, 64  # in a row of the picture of maps, of a vector
 WIDTH = 480  # pixels on the screen of a picture at most, where its own are not more
 # from the most negative over zero to the most positive value; as in the pictures of the filters
 SCALE = {
@@ -65,6 +65,7 @@ def worked_example(network, image, label):
     return {
         "label": label,
         "layers": shown,
+        "largest": _largest(network.layers[0], outs[1]),
         "best": [(network.classes[k], float(outs[-1][k]), float(shares[k])) for k in best],
     }
 
@@ -88,8 +89,20 @@ def _shown(layer, out):
         "address": "data:image/png;base64," + base64.b64encode(content).decode(),
         "width": width,
         "height": height,
-        "zoom": max(1, min(8, WIDTH // width)),
+        "zoom": max(1, min(8 if out.ndim == 3 else 24, WIDTH // width)),
     }
+
+
+def _largest(layer, out):
+    """How a convolution makes the largest of its values: its place, the sum and the bias; None of
+    another layer."""
+    if layer["kind"] != "conv":
+        return None
+    f, row, column = np.unravel_index(out.argmax(), out.shape)
+    value, bias = float(out.max()), float(layer["bias"][f])
+    place = {"map": int(f), "row": int(row), "column": int(column)}
+    products = layer["weights"].shape[1]
+    return {"name": layer["name"], **place, "products": products, "sum": value - bias, "bias": bias}
 
 
 def _mosaic(maps):
@@ -101,4 +114,5 @@ def _mosaic(maps):
     padded = np.zeros((rows * columns, H + gap, W + gap), maps.dtype)
     padded[:C, :H, :W] = maps
     mosaic = padded.reshape(rows, columns, H + gap, W + gap).transpose(0, 2, 1, 3)
-    return mosaic.reshape(rows * (H + gap), columns * (W + gap))
+    mosaic = mosaic.reshape(rows * (H + gap), columns * (W + gap))
+    return mosaic[: len(mosaic) - gap, : mosaic.shape[1] - gap]
