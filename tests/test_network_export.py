@@ -327,7 +327,7 @@ def test_by_default_the_trained_ones_are_shown_and_that_of_before(save_dir):
         "network-1", "network-4", "network-1-initial", "network-2-0.001", "network-2-0.01",
         "network-2-0.1", "network-3",
     }  # fmt: skip
-    assert not network(save_dir, "none")["shown"]
+    assert network(save_dir, "none") is None
 
 
 def test_the_option_says_which(save_dir, capsys):

@@ -108,7 +108,7 @@ def test_the_page_says_nothing_asks_for_nothing_and_fits(browser, save_dir, widt
     assert all('"url":"file:' in message or '"url":"data:' in message for message in sent)
     overflow = "return document.documentElement.scrollWidth - innerWidth"
     assert browser.execute_script(overflow) <= 0
-    assert browser.execute_script("return document.querySelectorAll('main > section').length") == 6
+    assert browser.execute_script("return document.querySelectorAll('main > section').length") == 7
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)

@@ -8,15 +8,17 @@ from support.page.network.worked import worked_example
 from support.read_runs import Record
 
 # characters of all networks; the rest of a page from all runs has 3 million
-ROOM = {"default": 5_300_000, "all": 13_000_000, "none": 0}
+ROOM = {"default": 5_300_000, "all": 13_000_000}
 
 
 def network(save_dir, which="default"):
     """The networks of the runs that are there, and a sentence for each that cannot be shown, or
     that answers otherwise than in its test.
 
-    which: default | all | none.
+    which: default | all | none; None for none.
     """
+    if which == "none":
+        return None
     shown, sentences, images, worked = [], [], {}, None
     room = ROOM[which]
     for id, title, record, name in _candidates(save_dir, which):
@@ -35,7 +37,8 @@ def network(save_dir, which="default"):
                 f"{title}: its test takes the mean over shifted and mirrored images, and the page "
                 "shows the network each image once; so some answers here are others."
             )
-        shown.append({"id": id, "title": title, "accuracy": record.test_acc, "block": block})
+        accuracy = record.test_acc if name == MODEL else None
+        shown.append({"id": id, "title": title, "accuracy": accuracy, "block": block})
         shape = tuple(found.input)
         if shape not in images:
             images[shape] = image_groups(record, found)
@@ -68,7 +71,7 @@ def _candidates(save_dir, which):
     if which == "all":
         pytorch = Record(save_dir / "pytorch_mnist")
         found.append(("network-3", "Task 3, PyTorch", pytorch, MODEL))
-    return [one for one in found if one[2].exists] if which != "none" else []
+    return [one for one in found if one[2].exists]
 
 
 def _worked(title, found, groups):
