@@ -258,13 +258,17 @@ DAMAGE = {
     "another kind": (layer(3, kind="BatchNorm"), "a layer of the kind BatchNorm"),
     "no kind": (layer(3, kind=["conv"]), "a layer of the kind"),
     "a size": (layer(0, k=0), "sizes of its layer first are damaged"),
-    "a huge size": (layer(0, pad=10**9), "its layer first does not fit"),
+    "a huge padding": (layer(0, pad=10**9), "sizes of its layer first are damaged"),
+    "half a padding": (layer(0, pad=0.5), "sizes of its layer first are damaged"),
+    "another stride": (layer(2, stride=1), r"expected 5.hidden.weights of shape"),
     "more filters": (layer(0, F=6), r"expected 0.first.weights of shape \(6, 27\), got \(5, 27\)"),
     "a large pool": (layer(1, size=99), "its layer pool does not fit"),
     "not flat": (layer(4, kind="relu"), "its layer hidden does not fit"),
     "classes": (described(classes=NAMES[:9]), "not its classes"),
     "numbers for classes": (described(classes=list(range(10))), "not its classes"),
     "no mean": (described(mean=[]), "how its images were normalised"),
+    "texts for a mean": (described(mean=["0", "0", "0"]), "how its images were normalised"),
+    "a huge image": (described(input=[3, 10**6, 10**6]), "what it says of its layers is damaged"),
     "no deviation": (described(deviation=[0.0, 1.0, 1.0]), "how its images were normalised"),
     "input": (described(input=[3, 11]), "what it says of its layers is damaged"),
     "layers": (described(layers="conv"), "what it says of its layers is damaged"),
@@ -295,10 +299,13 @@ def test_the_page_is_there_without_networks(tmp_path):
     assert 'id="network-1-initial"' in html
 
 
-def test_a_network_may_be_too_large(tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", ["PARAMETERS", "PRODUCTS"])
+def test_a_network_may_be_too_large(limit, tmp_path, monkeypatch):
     folder = write_network(tmp_path / "train", small_net())
-    monkeypatch.setattr("support.page.network.networks.MAX_PARAMETERS", 100)
-    with pytest.raises(UnusableError, match="parameters, and the page takes 100"):
+    expected = sum(row.multiply_adds for row in nn.size_rows(small_net()))
+    assert read(folder).num_products == expected
+    monkeypatch.setattr(f"support.page.network.networks.MAX_{limit}", 100)
+    with pytest.raises(UnusableError, match=f"{limit.lower()}.*, and the page takes 100"):
         read(folder)
 
 
@@ -312,6 +319,7 @@ def save_dir(tmp_path):
     for name in [*names, "pytorch_mnist"]:
         folder = write_network(tmp_path / name, small_net(), valid_acc=0.9 - 0.1 * ("1" in name))
         write_tests(folder, (3, 11, 9))
+    write_network(tmp_path / "train_l2reg" / "lambda_0.01.1", small_net(), valid_acc=0.99)  # aside
     path = tmp_path / "train_l2reg" / "lambda_0.01"
     row = dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"valid_acc": 0.95}
     tables.write_table(path / "history.csv", HISTORY_COLUMNS, [row])

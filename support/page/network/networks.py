@@ -10,8 +10,9 @@ from support.read_runs import MAX_ARRAY_BYTES, as_number, is_count
 import numpy as np
 
 MODEL, INITIAL = "model.npz", "initial.npz"  # files with parameters, after and before training
-MAX_PARAMETERS = 4_000_000  # 11 MB in the page
-MAX_VALUES = 1_000_000  # that a layer makes
+MAX_PARAMETERS = 4_000_000  # 7 MB in the page
+MAX_PRODUCTS = 300_000_000  # for an image; half a second in the page
+MAX_VALUES = 1_000_000  # of an image, or that a layer makes
 MAX_LAYERS = 60
 SIZES = {
     "conv": ("F", "k", "pad", "stride"),
@@ -58,6 +59,12 @@ class Network:
         parts = [layer[key].ravel() for layer in with_any for key in ("weights", "bias")]
         return np.concatenate([np.empty(0, np.float32), *parts])
 
+    @property
+    def num_products(self):
+        """Of a pixel or value and a weight, for one image."""
+        with_any = [layer for layer in self.layers if "weights" in layer]
+        return sum(layer["weights"].size * math.prod(layer["shape"][1:]) for layer in with_any)
+
 
 def read_network(record, name):
     """The network of a read_runs.Record, its parameters from an .npz file of that name.
@@ -79,7 +86,8 @@ def read_network(record, name):
         )
     layers, shape = described.get("layers"), described.get("input")
     network = Network(shape, [], *(described.get(key) for key in ("classes", "mean", "deviation")))
-    if not _are(shape, is_count, 3) or not isinstance(layers, list) or len(layers) > MAX_LAYERS:
+    is_shape = _are(shape, is_count, 3) and math.prod(shape) <= MAX_VALUES
+    if not is_shape or not isinstance(layers, list) or len(layers) > MAX_LAYERS:
         raise UnusableError("what it says of its layers is damaged")
     for place, layer in enumerate(layers):
         network.layers.append(_checked(layer, place, shape, arrays))
@@ -93,7 +101,9 @@ def read_bounded(path):
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-    except zipfile.BadZipFile as error:
+    except OSError:
+        raise
+    except Exception as error:  # zip files can be wrong in many ways
         raise ValueError(files.in_one_line(error)) from error
     if size > MAX_ARRAY_BYTES:
         raise ValueError(f"it has {size:,} bytes when unpacked")
@@ -128,7 +138,8 @@ def _checked(layer, place, shape, arrays):
     sizes = {key: layer.get(key) for key in SIZES[kind]}
     pad = sizes.get("pad", 0)
     others = [value for key, value in sizes.items() if key != "pad"]
-    if not all(map(is_count, others)) or not (pad == 0 or is_count(pad)):
+    is_pad = type(pad) is int and 0 <= pad < sizes.get("k", 1)
+    if not all(map(is_count, others)) or not is_pad:
         raise UnusableError(f"the sizes of its layer {str(name)[:40]} are damaged")
     checked = {"name": str(name)[:40], "kind": kind, **sizes}
     checked["shape"] = _shape(checked, shape)
@@ -185,12 +196,16 @@ def _check_ends(network, shape):
     channels, classes = network.input[0], network.classes
     if not _are(classes, lambda name: isinstance(name, str), math.prod(shape)) or len(shape) > 1:
         raise UnusableError(f"its last layer has the shape {shape}, which are not its classes")
-    for numbers in (network.mean, network.deviation):
-        if not _are(numbers, lambda number: as_number(number) is not None, channels):
-            raise UnusableError("how its images were normalised is not known")
-    if min(network.deviation) <= 0:
+    scales = network.mean, network.deviation
+    if not all(_are(numbers, _is_number, channels) for numbers in scales) or min(scales[1]) <= 0:
         raise UnusableError("how its images were normalised is not known")
-    if network.parameters.size > MAX_PARAMETERS:
-        raise UnusableError(
-            f"it has {network.parameters.size:,} parameters, and the page takes {MAX_PARAMETERS:,}"
-        )
+    for what, count, most in (
+        ("parameters", network.parameters.size, MAX_PARAMETERS),
+        ("products for an image", network.num_products, MAX_PRODUCTS),
+    ):
+        if count > most:
+            raise UnusableError(f"it has {count:,} {what}, and the page takes {most:,}")
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and as_number(value) is not None

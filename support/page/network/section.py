@@ -5,7 +5,7 @@ from support.page.network.export import packed
 from support.page.network.images import image_groups, packed_images
 from support.page.network.networks import INITIAL, MODEL, UnusableError, read_network
 from support.page.network.worked import worked_example
-from support.read_runs import Record
+from support.read_runs import Record, as_number
 
 # characters of all networks; the rest of a page from all runs has 3 million
 ROOM = {"default": 5_300_000, "all": 13_000_000}
@@ -62,16 +62,22 @@ def _candidates(save_dir, which):
         ("network-1-initial", "Task 1, before training", train, INITIAL),
     ]
     folders = Record(save_dir / "train_l2reg").paths("lambda_*")
-    records = [record for record in map(Record, folders) if record.history]
+    records = [Record(folder) for folder in folders if as_number(_weight_decay(folder)) is not None]
+    records = [record for record in records if record.history]
     # the one that the validation images choose comes first
     records.sort(key=lambda record: -record.history["valid_acc"][-1])
     for record in records if which == "all" else records[:1]:
-        weight_decay = record.folder.name.removeprefix("lambda_")
-        found.append((f"network-2-{weight_decay}", f"Task 2, λ = {weight_decay}", record, MODEL))
+        value = _weight_decay(record.folder)
+        found.append((f"network-2-{value}", f"Task 2, λ = {value}", record, MODEL))
     if which == "all":
         pytorch = Record(save_dir / "pytorch_mnist")
         found.append(("network-3", "Task 3, PyTorch", pytorch, MODEL))
     return [one for one in found if one[2].exists]
+
+
+def _weight_decay(folder):
+    """As the name of the folder has it; that of a run that was moved aside is no number."""
+    return folder.name.removeprefix("lambda_")
 
 
 def _worked(title, found, groups):
