@@ -332,7 +332,7 @@ def test_watching_goes_on_when_a_page_cannot_be_written(tmp_path, monkeypatch, c
     folder = write_run(tmp_path / "train")
     written = []
 
-    def write_page(save_dir, live=False):
+    def write_page(save_dir, live=False, networks="default"):
         written.append(live)
         if not live:
             return
