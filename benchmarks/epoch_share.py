@@ -1,7 +1,7 @@
 """What share of an epoch is not training: evaluation, pictures, checkpoints, tables.
 
     python3 benchmarks/epoch_share.py                       # a stub, train.py, pytorch_cifar.py
-    python3 benchmarks/epoch_share.py --only stub           # a minute
+    python3 benchmarks/epoch_share.py --only stub           # half a minute
     python3 benchmarks/epoch_share.py --only train --train-size 10000
 
 An epoch's training is its number of steps times the median step: whatever is written or drawn
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import data, tables
 from support.run import Run
 
-STEP_SECONDS, NUM_STEPS, STUB_EPOCHS = 1e-3, 100, 20
+STEP_SECONDS, NUM_STEPS, STUB_EPOCHS = 1e-3, 100, 200
 SCRIPTS = {
     "train": ("train", []),
     "cifar": ("pytorch_cifar", []),
