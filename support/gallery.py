@@ -44,15 +44,13 @@ class Gallery:
         if not run.is_finished:
             self._begin_filters(0, 0, self.before)
 
-    def after_step(self, epoch, step, num_steps, is_last):
-        """Draw the filters from time to time, after the last step of an epoch and of them all; but
-        not twice in a moment, nor where the writer is behind: on a GPU an epoch may take less time
-        than a picture.
+    def after_step(self, epoch, step, num_steps):
+        """Draw the filters after the last step of an epoch, and within it from time to time: not
+        twice in a moment, nor where the writer is behind.
         """
-        now, writer = time.monotonic(), self.run.writer
-        is_due = step % FILTER_STEPS == 0 or step == num_steps
-        is_due = is_due and now - self._filters_begun >= FILTER_SECONDS
-        if is_last or (is_due and not writer.is_busy):
+        now = time.monotonic()
+        is_due = step % FILTER_STEPS == 0 and now - self._filters_begun >= FILTER_SECONDS
+        if step == num_steps or (is_due and not self.run.writer.is_busy):
             self._filters_begun = now
             self._begin_filters(epoch, step, self.first_filters())
 

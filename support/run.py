@@ -171,8 +171,7 @@ class Run:
             if at.num_seen == num_seen:
                 raise RuntimeError(f"expected count in step {step}")
             if self._gallery is not None:
-                is_last = step == num_steps and at.epoch == self._max_epochs
-                self._gallery.after_step(at.epoch, step, num_steps, is_last)
+                self._gallery.after_step(at.epoch, step, num_steps)
             at.step, at.seconds = step, time.perf_counter() - started
             self.signals.obey()
             self.writer.obey()

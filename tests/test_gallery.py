@@ -45,9 +45,7 @@ def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
     assert drawn[3:] == [[1, 2, 3, 4, 5, 6]]
 
 
-def test_filters_are_drawn_now_and_then_and_after_the_last_step_of_all(
-    tiny_cifar, tmp_path, monkeypatch
-):
+def test_filters_are_drawn_now_and_then_and_after_each_epoch(tiny_cifar, tmp_path, monkeypatch):
     clock, drawn = [100.0], []
     monkeypatch.setattr(gallery.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(
@@ -59,15 +57,15 @@ def test_filters_are_drawn_now_and_then_and_after_the_last_step_of_all(
         clock[0] += seconds
         weights += 1  # as training goes on with them
         run.writer.wait()
-        pictures.after_step(epoch, step, 300, is_last=False)
+        pictures.after_step(epoch, step, 300)
     may_end = threading.Event()
     clock[0] += 9
     run.writer.do(may_end.wait)
-    pictures.after_step(3, 200, 300, is_last=False)  # the writer is busy
+    pictures.after_step(3, 200, 300)  # the writer is busy
     may_end.set()
-    pictures.after_step(3, 300, 300, is_last=True)
+    pictures.after_step(3, 300, 300)
     run.writer.wait()
-    assert drawn == [(0, 0, 0), (1, 200, 1), (2, 200, 3), (2, 300, 5), (3, 300, 5)]
+    assert drawn == [(0, 0, 0), (1, 200, 1), (1, 300, 2), (2, 200, 3), (2, 300, 5), (3, 300, 5)]
 
 
 @pytest.mark.parametrize(("train_loss", "has_means"), [(0.5, True), (0.4, False)])

@@ -34,7 +34,7 @@ def forward(network, image):
 def _output(layer, x):
     kind = layer["kind"]
     if kind == "relu":
-        return np.maximum(x, 0)
+        return x.clip(min=0)
     if kind == "flatten":
         return x.ravel()
     if kind == "fc":
