@@ -31,7 +31,7 @@ from checks import expected, tasks
 FILES = ("LAB.md", "LICENSE", ".gitignore", "requirements-numpy.txt", "setup_cython.py")
 FILES += ("im2col_cython.pyx", "layers.py", "nn.py", "train.py", "train_l2reg.py", "report.py")
 FILES += ("check_grads.py", "check_answers.py", "checks/*.py", "docs/lab_*.png")
-FILES += ("support/*.py", "support/page/*.*", "support/page/network/*.*")
+FILES += ("support/*.py", "support/page/*.*")
 RENAMED = {"docs/README_students.md": "README.md", "checks/answers.toml": "answers.toml"}
 TORCH_FILES = {"pytorch_mnist.py", "pytorch_cifar.py", "hinge_bonus.py", "requirements.txt"}
 TORCH_FILES |= {"support/torch_layers.py", "support/torch_training.py"}

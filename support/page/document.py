@@ -5,11 +5,11 @@ import os
 import secrets
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from support import files
 from support.page import formats, sections
-from support.page.network.section import network
 from support.start import ROOT
 
 import jinja2
@@ -37,7 +37,7 @@ def write_page(save_dir, live=False, networks="default"):
             section.__name__: section(save_dir) if (ROOT / script).exists() else None
             for section, script in SECTIONS.items()
         },
-        network=network(save_dir, networks),
+        network=_networks(save_dir, networks),
         live=live,
         version=str(time.time_ns()),
         nonce=secrets.token_urlsafe(16),
@@ -47,6 +47,17 @@ def write_page(save_dir, live=False, networks="default"):
     path = save_dir / "report.html"
     files.write_whole(path, page.strip())
     return path
+
+
+def _networks(save_dir, which):
+    """What the page says of the networks; None in a hand-out, which is without that folder: there
+    the layers that the hand-out leaves to do are written out.
+    """
+    if find_spec("support.page.network") is None:
+        return None
+    from support.page.network.section import network
+
+    return network(save_dir, which)
 
 
 def _template():
