@@ -89,6 +89,7 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
     }
     config = {"max_epochs": options["epochs"], "save_dir": folder, "lr_policy": lr_policy}
     config |= {"batch_size": options["batch_size"], "seed": options["seed"]}
+    initial = {name: array.copy() for name, array in nn.parameters(net).items()}
     num_classes = len(mnist.class_names)
     train_y, valid_y, test_y = (
         data.one_hot(labels, num_classes) for labels in (mnist.train_y, mnist.valid_y, mnist.test_y)
@@ -96,14 +97,13 @@ def train_in_folder(layers, folder, options, mnist, net, loss, resume, columns=N
 
     def test():
         files.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": mnist.mean})
+        layer_lists.write(folder, net, mnist, initial)
         logits = nn.predict(net, mnist.test_x, config["batch_size"])
         return logits, float(loss.forward(logits, test_y))
 
     with Run.start(folder, options, resume, **facts) as run:
         rows = [row._asdict() for row in nn.summary_rows(net, options["batch_size"])]
         tables.write_table(folder / "page" / "network.csv", list(rows[0]), rows)
-        layers_of_net = layer_lists.layer_list(net, mnist.test_x.shape)
-        layer_lists.write(folder, layers_of_net, mnist, nn.parameters(net))
         run.show(mnist, lambda: first_filters(net))
         for name, value in (columns or {}).items():
             run.add_column(name, value)

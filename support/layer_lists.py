@@ -65,10 +65,16 @@ def _fit(sizes, shape, out_shape):
     return outputs == list(out_shape[2:])
 
 
-def write(folder, layers, dataset, initial=None):
-    """layers: a layer_list; dataset: a data.Dataset; initial: the parameters before training by
+def write(folder, net, dataset, initial):
+    """Leave both in a run's folder. net: its layers; initial: the parameters before training by
     name, as in model.npz.
     """
+    write_list(folder, layer_list(net, dataset.test_x.shape), dataset)
+    files.write_arrays(folder / "page" / "initial.npz", initial)
+
+
+def write_list(folder, layers, dataset):
+    """layers: a layer_list; dataset: a data.Dataset."""
     shape = dataset.test_x.shape[1:]
 
     def of_channels(values):
@@ -78,5 +84,3 @@ def write(folder, layers, dataset, initial=None):
     described = {"input": list(shape), "layers": layers, "classes": list(dataset.class_names)}
     described |= {"mean": of_channels(dataset.mean), "deviation": of_channels(dataset.std)}
     files.write_json(folder / "page" / "network.json", described)
-    if initial is not None:
-        files.write_arrays(folder / "page" / "initial.npz", initial)

@@ -19,7 +19,7 @@ def write(folder, model, dataset):
     """
     try:
         layers, arrays = watched(model, dataset.test_x[:1])
-        layer_lists.write(folder, layers, dataset)
+        layer_lists.write_list(folder, layers, dataset)
         files.write_arrays(folder / "page" / "model.npz", arrays)
     except Exception as error:  # whatever a student's model does: the training is done
         reason = files.in_one_line(error)

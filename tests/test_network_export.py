@@ -65,9 +65,7 @@ def write_network(folder, net, images=None, listed=True, valid_acc=0.5):
     images = images or Images(net[0].input_shape[1:])
     (folder / "page").mkdir(parents=True)
     if listed:
-        layer_lists.write(
-            folder, layer_lists.layer_list(net, net[0].input_shape), images, nn.parameters(net)
-        )
+        layer_lists.write(folder, net, images, nn.parameters(net))
     files.write_arrays(folder / "model.npz", {**nn.parameters(net), "mean": images.mean})
     files.write_json(folder / "results.json", {"status": "finished", "test_acc": 0.5})
     row = dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": 1, "valid_acc": valid_acc}

@@ -5,11 +5,11 @@ import os
 import secrets
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from support import answers, files
 from support.page import formats, hand_in, sections
-from support.page.network.section import network
 from support.start import ROOT
 
 import jinja2
@@ -40,7 +40,7 @@ def write_page(save_dir, live=False, handed_in=None, networks="default"):
             for section, script in SECTIONS.items()
         },
         hand_in=hand_in.contents(handed_in, save_dir, answers.parts_here(ROOT)),
-        network=network(save_dir, networks),
+        network=_networks(save_dir, networks),
         live=live,
         version=str(time.time_ns()),
         nonce=secrets.token_urlsafe(16),
@@ -50,6 +50,17 @@ def write_page(save_dir, live=False, handed_in=None, networks="default"):
     path = save_dir / "report.html"
     files.write_whole(path, page.strip())
     return path
+
+
+def _networks(save_dir, which):
+    """What the page says of the networks; None where that folder was taken out of a hand-out, for
+    it has the layers written out in JavaScript.
+    """
+    if find_spec("support.page.network") is None:
+        return None
+    from support.page.network.section import network
+
+    return network(save_dir, which)
 
 
 def _template():
