@@ -43,7 +43,7 @@ class Pad {
     this.end();
     this.brush = null;
     this.pointer = event.pointerId;
-    try { this.canvas.setPointerCapture(event.pointerId); } catch { /* a script's pointer */ }
+    this.canvas.setPointerCapture(event.pointerId);
     this.startAt(this.place(event));
   }
 

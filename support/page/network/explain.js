@@ -161,10 +161,15 @@ const line = text => element("p", {}, text);
 const captioned = (canvas, text) => element("figure", {}, canvas, element("figcaption", {}, text));
 const power = value => value < 1e5 && value > 1e-2 ? inWords(value) : value.toExponential(2).replace("e+", " × 10^").replace("e-", " × 10^−");
 
+// Black or white text, whichever has the larger contrast: above this relative luminance (of WCAG)
+// black has, and at least 4.5 either way.
+const AS_BRIGHT = 0.179;
+
 function colored(cell, value, limit) {
-  const color = Colors.of(value, limit), [r, g, b] = color.match(/\d+/g).map(Number);
+  const color = Colors.of(value, limit);
+  const [r, g, b] = color.match(/\d+/g).map(part => part / 255).map(part => part <= 0.04 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
   cell.style.background = color;
-  cell.style.color = 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff";
+  cell.style.color = 0.2126 * r + 0.7152 * g + 0.0722 * b > AS_BRIGHT ? "#000" : "#fff";
   return cell;
 }
 

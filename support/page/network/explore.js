@@ -7,9 +7,10 @@ class Explorer {
   constructor(host) {
     const find = name => host.querySelector(name);
     Object.assign(this, {host, results: new Map(), opened: new Map(), networks: []});
-    this.parts = {networks: find(".networks"), note: find(".network-note"), got: find(".got canvas"), caption: find(".got figcaption"),
+    this.parts = {networks: find(".networks"), note: find(".network-note"),
+      got: find(".got canvas"), caption: find(".got figcaption"),
       verdict: find(".verdict"), chances: find(".chances"), status: find("[role=status]"), explain: find(".explain"),
-      onTop: find(".on-top"), color: find(".color"), invite: find(".invite"), plane: find(".got .plane")};
+      onTop: find(".on-top"), color: find(".color"), invite: find(".invite")};
     this.pad = new Pad(find(".pad"), () => this.update(), text => this.say(text));
     this.stack = new LayerStack(find(".stack"), (maps, index) => this.point(maps, index), (maps, index) => this.choose(maps, index));
     this.explain = new Explain(this.parts.explain, () => this.choose(null, null));

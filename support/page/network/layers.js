@@ -79,7 +79,11 @@ class Maps {
     return this.existing((c * height + y) * width + x);
   }
 
-  existing(index) { return index >= 0 && index < (this.index < 0 ? this.sheet.height * this.sheet.width : this.layer.numOutputs) ? index : null; }
+  // The index, if there is such a value: the last row of a vector may be shorter.
+  existing(index) {
+    const {count, height, width} = this.sheet;
+    return index >= 0 && index < Math.min(count * height * width, this.layer.numOutputs ?? Infinity) ? index : null;
+  }
 
   // Where an arrow key leads: to the neighbour, also across the gap between two pictures.
   step(index, key) {
