@@ -36,4 +36,4 @@ emulated -c "import kernels, platform
 print(platform.machine(), kernels.instruction_sets(), kernels.get_num_threads(), 'threads')"
 emulated check_grads.py --layers fast_layers --save-dir "$folder"
 emulated -m pytest --numpy-only -p no:cacheprovider -q \
-    tests/test_im2col_cython.py tests/test_kernels.py tests/test_layers.py
+    tests/test_im2col_cython.py tests/test_kernels*.py tests/test_layers.py tests/test_nn.py

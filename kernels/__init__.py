@@ -19,7 +19,7 @@ from kernels.machine import (
     zeros,
 )
 from kernels.pooling import pool_backward, pool_forward
-from kernels.products import matmul
+from kernels.products import column_bounds, matmul
 from kernels.sparse import set_skip_zeros
 from kernels.winograd import set_winograd
 
@@ -27,6 +27,7 @@ __all__ = [
     "MAX_THREADS",
     "add_scaled",
     "aligned",
+    "column_bounds",
     "conv_backward_inputs",
     "conv_backward_params",
     "conv_forward",
