@@ -7,6 +7,7 @@ from threadpoolctl import ThreadpoolController
 
 from kernels.convolution import conv_backward_inputs, conv_backward_params, conv_forward
 from kernels.elementwise import add_scaled, relu_backward, relu_forward
+from kernels.losses import cross_entropy, cross_entropy_grad
 from kernels.machine import (
     MAX_THREADS,
     aligned,
@@ -31,6 +32,8 @@ __all__ = [
     "conv_backward_inputs",
     "conv_backward_params",
     "conv_forward",
+    "cross_entropy",
+    "cross_entropy_grad",
     "empty",
     "get_instruction_set",
     "get_num_threads",

@@ -1,4 +1,4 @@
-"""Products that leave out the zeros of their left factor, and shares of the threads."""
+"""Products that leave out the zeros of their left factor, shares of the threads, the loss."""
 
 import numpy as np
 import pytest
@@ -120,3 +120,14 @@ def test_bounds_of_columns_begin_whole_vectors():
         assert bounds[0] == 0
         assert bounds[-1] == columns
         assert all(bound % 2 == 0 for bound in bounds[:-1])
+
+
+def test_the_loss_and_its_gradient_have_the_same_bits_on_any_threads(rng):
+    x, y = rng.standard_normal((300, 10)), rng.dirichlet(np.ones(10), 300)
+    kernels.set_num_threads(1)
+    loss, grad = kernels.cross_entropy(x, y), kernels.cross_entropy_grad(x, y)
+    assert abs(grad.sum()) < 1e-12
+    for threads in (2, 3, 8):
+        kernels.set_num_threads(threads)
+        assert kernels.cross_entropy(x, y) == loss
+        assert np.array_equal(kernels.cross_entropy_grad(x, y), grad)
