@@ -1,5 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Matrix products on the threads of the kernels, and BLAS's for single ones."""
+"""Matrix products on the threads of the kernels, and BLAS's for single ones.
+
+Zeros of the left factor are left out where that pays: what a ReLU has passed on is zero by half.
+Whether it pays is decided by their number and by the sizes, never by timing. What is not finite goes
+the dense way, so that no zero hides it. sparse_product_kernels.h has the loops and a picture.
+"""
 
 import numpy as np
 
@@ -15,6 +20,7 @@ cdef extern from "vector_kernels.h" nogil:
     ctypedef struct Product:
         int M, N, K
         ptrdiff_t a_row, a_col, b_row, out_row
+    int BLOCK
     int block_size(int, int itemsize)
     void list_rows_float(int, Product, const float* a, int m0, int m1, int* begins, int* places,
                          float* values, float* row)
@@ -87,11 +93,11 @@ def column_bounds(N, dtype, threads):
 
 cdef bint listing_pays(const real[:, ::1] a, const real[:, ::1] b, bint is_transposed, int M, int N,
                        int K):
-    """Whether a is finite and has zeros enough, and b, whose rows they leave out, is finite, too."""
+    """Whether a is finite and has zeros enough, and b, of which they leave rows out, is finite."""
     cdef int block = block_size(instruction_set, sizeof(real)) if instruction_set else 1
     cdef Py_ssize_t count
-    # tenths of a multiply-add of the dense way, as measured with 50 x 1568 @ 1568 x 512: one of the
-    # dense and of the sparse way, and what is done to an element of b to look at it or turn it
+    # in tenths of a multiply-add of the dense way, measured with 50 x 1568 @ 1568 x 512 and the like:
+    # one of the dense and of the sparse way, and what it costs to check and turn an element of b
     cdef double dense = 15 if is_transposed else 10
     cdef double sparse = 16
     cdef double once = 110 if is_transposed else 50
@@ -117,11 +123,11 @@ cdef void listed_product(const real[:, ::1] a, char trans_a, const real[:, ::1] 
     p.M, p.N, p.K, p.b_row, p.out_row = M, N, K, b.shape[1], N
     p.a_row = a.shape[1] if trans_a == c"N" else 1
     p.a_col = 1 if trans_a == c"N" else a.shape[1]
-    cdef Work begins = Work(1, M * (K // 64 + 2) * sizeof(int))
+    cdef Work begins = Work(1, <size_t> M * (K // BLOCK + 2) * sizeof(int))
     cdef Work places = Work(1, <size_t> M * (K + 8) * sizeof(int))
     cdef Work values = Work(1, <size_t> M * (K + 8) * sizeof(real))
     cdef Work rows = Work(threads, K * sizeof(real))
-    cdef Work turned = Work(threads, 64 * 12 * 64)
+    cdef Work turned = Work(threads, BLOCK * 512)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         list_rows_part(p, &a[0, 0], M * t // threads, M * (t + 1) // threads, <int*> begins.at(0),
                        <int*> places.at(0), <real*> values.at(0), <real*> rows.at(t))

@@ -11,8 +11,7 @@
    Of b, BLOCK rows of a run stay in the nearest cache while all rows of a pass by. Where b comes
    transposed, these are turned round first. The additions are in the order of the dense loops. */
 
-#define BLOCK 64                  /* rows of b */
-#define WIDTH (SET == 3 ? 8 : 12) /* vectors of a row of b */
+#define WIDTH (SET == 3 ? 8 : 12) /* vectors of a row of b: 512 bytes at most */
 
 /* Lists rows m0 to m1 of a: for block i of row m, entries begins[m, i] to begins[m, i + 1] of places
    and values, (M, K + 8) each. begins: (M, blocks + 1). row: memory for K elements. */
@@ -54,7 +53,7 @@ INLINE TARGET void NAME(add_rows)(const int *places, const REAL *values, int n, 
 }
 
 /* Columns of out, p.N of them, a multiple of VL, from lists for all its p.M rows. b: (K, N), or (N, K)
-   if is_transposed; turned: memory for BLOCK * WIDTH * VL. */
+   if is_transposed; turned: memory for BLOCK rows of 512 bytes. */
 TARGET static void NAME(listed_product)(Product p, const int *begins, const int *places,
                                         const REAL *values, const REAL *b, int is_transposed,
                                         REAL *out, REAL *turned)
@@ -88,5 +87,4 @@ TARGET static void NAME(listed_product)(Product p, const int *begins, const int 
         }
     }
 }
-#undef BLOCK
 #undef WIDTH

@@ -67,6 +67,8 @@ typedef struct {
     int C, Cp, F, Fp, H, W, padding, OH, OW;
 } Winograd;
 
+#define BLOCK 64 /* rows of the right factor that a product without zeros keeps at hand */
+
 /* Filters in a block: elements in a vector of 16, 32 or 64 bytes. */
 static inline int block_size(int instruction_set, int itemsize) { return (8 << instruction_set) / itemsize; }
 
