@@ -19,7 +19,7 @@ test -d "$site" || python3 -m pip install --quiet --target "$site" --python-vers
     -r requirements-numpy.txt pytest hypothesis
 
 rm -rf "$project" && mkdir "$project"
-cp -r ./*.py ./*.pyx kernels support tests pyproject.toml "$project"
+cp -r ./*.py ./*.pyx checks kernels support tests pyproject.toml "$project"
 cd "$project"
 rm -f kernels/*.so
 for name in $(python3 -c "from support.start import EXTENSIONS; print(*EXTENSIONS)"); do
