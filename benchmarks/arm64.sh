@@ -19,7 +19,7 @@ test -d "$site" || python3 -m pip install --quiet --target "$site" --python-vers
     -r requirements-numpy.txt pytest hypothesis
 
 rm -rf "$project" && mkdir "$project"
-cp -r ./*.py ./*.pyx kernels support tests pyproject.toml "$project"
+cp -r ./*.py ./*.pyx checks kernels support tests pyproject.toml "$project"
 cd "$project"
 rm -f kernels/*.so
 for name in $(python3 -c "from support.start import EXTENSIONS; print(*EXTENSIONS)"); do
@@ -36,4 +36,4 @@ emulated -c "import kernels, platform
 print(platform.machine(), kernels.instruction_sets(), kernels.get_num_threads(), 'threads')"
 emulated check_grads.py --layers fast_layers --save-dir "$folder"
 emulated -m pytest --numpy-only -p no:cacheprovider -q \
-    tests/test_im2col_cython.py tests/test_kernels.py tests/test_layers.py
+    tests/test_im2col_cython.py tests/test_kernels*.py tests/test_layers.py tests/test_nn.py

@@ -11,11 +11,10 @@ def _batch(batch_size, dtype):
     return x, rng.integers(10, size=batch_size)
 
 
-def _numpy_step(net, mode, batch_size, dtype, update=None):
-    import layers
+def _numpy_step(net, mode, batch_size, dtype, layers):
     import nn
 
-    update = update or nn.sgd_update_params
+    update = getattr(layers, "sgd_update_params", nn.sgd_update_params)
     x, labels = _batch(batch_size, dtype)
     y = np.eye(10, dtype=dtype)[labels]
     loss = layers.SoftmaxCrossEntropyWithLogits()
@@ -37,7 +36,7 @@ def ours(threads, mode, batch_size, dtype):
 
     fast_layers.kernels.set_num_threads(threads)
     net = train.build_net(fast_layers, batch_size, np.random.default_rng(0), np.dtype(dtype))
-    return _numpy_step(net, mode, batch_size, np.dtype(dtype), fast_layers.sgd_update_params)
+    return _numpy_step(net, mode, batch_size, np.dtype(dtype), fast_layers)
 
 
 def plain(threads, mode, batch_size, dtype):
@@ -49,7 +48,7 @@ def plain(threads, mode, batch_size, dtype):
 
     threadpool_limits(threads, "blas")
     net = train.build_net(layers, batch_size, np.random.default_rng(0), np.dtype(dtype))
-    return _numpy_step(net, mode, batch_size, np.dtype(dtype))
+    return _numpy_step(net, mode, batch_size, np.dtype(dtype), layers)
 
 
 def exercise(threads, mode, batch_size, dtype):
@@ -70,7 +69,7 @@ def exercise(threads, mode, batch_size, dtype):
     }
     for layer in net:
         layer.__class__ = kinds.get(type(layer), type(layer))
-    return _numpy_step(net, mode, batch_size, np.dtype(dtype))
+    return _numpy_step(net, mode, batch_size, np.dtype(dtype), layers)
 
 
 def _whole_batch_convolution():

@@ -7,6 +7,7 @@ from threadpoolctl import ThreadpoolController
 
 from kernels.convolution import conv_backward_inputs, conv_backward_params, conv_forward
 from kernels.elementwise import add_scaled, relu_backward, relu_forward
+from kernels.losses import cross_entropy, cross_entropy_grad
 from kernels.machine import (
     MAX_THREADS,
     aligned,
@@ -19,7 +20,7 @@ from kernels.machine import (
     zeros,
 )
 from kernels.pooling import pool_backward, pool_forward
-from kernels.products import matmul
+from kernels.products import column_bounds, matmul
 from kernels.sparse import set_skip_zeros
 from kernels.winograd import set_winograd
 
@@ -27,9 +28,12 @@ __all__ = [
     "MAX_THREADS",
     "add_scaled",
     "aligned",
+    "column_bounds",
     "conv_backward_inputs",
     "conv_backward_params",
     "conv_forward",
+    "cross_entropy",
+    "cross_entropy_grad",
     "empty",
     "get_instruction_set",
     "get_num_threads",

@@ -14,7 +14,7 @@ from cython.parallel cimport prange
 from libc.string cimport memcpy
 
 from kernels.lowered cimport lowered_backward_inputs, lowered_backward_params, lowered_forward
-from kernels.machine cimport instruction_set, num_threads, real
+from kernels.machine cimport Work, instruction_set, num_threads, real
 from kernels.sparse cimport (
     sparse_backward_inputs,
     sparse_backward_params,
@@ -31,6 +31,10 @@ cdef extern from "vector_kernels.h" nogil:
         int C, k, F, OH, OW
         ptrdiff_t row, plane
     int block_size(int, int itemsize)
+    void turn_float(int, const float* source, ptrdiff_t from_stride, int rows, float* to,
+                    ptrdiff_t to_stride, int columns)
+    void turn_double(int, const double* source, ptrdiff_t from_stride, int rows, double* to,
+                     ptrdiff_t to_stride, int columns)
     void direct_rows_float(int, Direct, const float* x, const float* packed, const float* bias,
                            float* out, int y0, int y1)
     void direct_rows_double(int, Direct, const double* x, const double* packed, const double* bias,
@@ -66,7 +70,7 @@ def conv_forward(const real[:, :, :, ::1] x, const real[:, ::1] weights, const r
         packed = new_blocks(g.F, g.C * k * k, out.dtype)
         pack[real](weights, False, packed, g.F, k)
         packed_bias = new_blocks(g.F, 1, out.dtype)
-        pack[real](np.asarray(bias).reshape(-1, 1), False, packed_bias, g.F, 1)
+        memcpy(&packed_bias[0, 0, 0], &bias[0], g.F * sizeof(real))
         correlate(x, packed, packed_bias, out_view, g)
     else:
         lowered_forward(x, weights, bias, out_view, g)
@@ -122,18 +126,27 @@ cdef void pack(const real[:, ::1] weights, bint turned, real[:, :, ::1] packed, 
 
     turned: every filter by 180 degrees, and filters and channels exchanged.
     """
-    cdef Py_ssize_t taps = k * k, block = packed.shape[2]
+    cdef Py_ssize_t taps = k * k, block = packed.shape[2], K = weights.shape[1]
     cdef Py_ssize_t C = packed.shape[1] // taps
-    cdef Py_ssize_t f, c, t
-    cdef real* target
-    for f in range(F):
-        target = &packed[f // block, 0, f % block]
-        for c in range(C):
-            for t in range(taps):
-                if turned:
-                    target[(c * taps + taps - 1 - t) * block] = weights[c, f * taps + t]
-                else:
-                    target[(c * taps + t) * block] = weights[f, c * taps + t]
+    cdef Py_ssize_t b, c
+    cdef int num_filters
+    for b in range(packed.shape[0]):
+        num_filters = <int> min(block, F - b * block)
+        if not turned:
+            turn(&weights[b * block, 0], K, num_filters, &packed[b, 0, 0], block, <int> K)
+        else:
+            for c in range(C):
+                turn(&weights[c, b * block * taps], taps, num_filters,
+                     &packed[b, (c + 1) * taps - 1, 0], -block, <int> taps)
+
+
+cdef inline void turn(const real* source, ptrdiff_t from_stride, int rows, real* to,
+                      ptrdiff_t to_stride, int columns) noexcept nogil:
+    """to[j, i] = source[i, j]; strides: elements from a row to the next."""
+    if real is float:
+        turn_float(instruction_set, source, from_stride, rows, to, to_stride, columns)
+    else:
+        turn_double(instruction_set, source, from_stride, rows, to, to_stride, columns)
 
 
 cdef new_blocks(int F, int K, dtype):
@@ -167,10 +180,11 @@ cdef void correlate(const real[:, :, :, ::1] x, real[:, :, ::1] packed,
     cdef Py_ssize_t num_rows = x.shape[0] * g.OH
     cdef int threads = <int> min(num_threads, num_rows)
     cdef int t
-    cdef real[:, ::1] padded = zeros((threads, g.C * direct(g).plane), np.asarray(x).dtype)
+    cdef Work padded = Work(threads, g.C * direct(g).plane * sizeof(real), True)
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         correlate_rows(&x[0, 0, 0, 0], &packed[0, 0, 0], &bias[0, 0, 0], &out[0, 0, 0, 0], g,
-                       num_rows * t // threads, num_rows * (t + 1) // threads, &padded[t, 0])
+                       num_rows * t // threads, num_rows * (t + 1) // threads,
+                       <real*> padded.at(t))
 
 
 cdef void correlate_rows(const real* x, const real* packed, const real* bias, real* out, Geometry g,
@@ -203,11 +217,11 @@ cdef direct_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, 
     grad_bias = zeros((threads, blocks * block), dtype)
     cdef real[:, :, :, ::1] weights_view = grad_weights
     cdef real[:, ::1] bias_view = grad_bias
-    cdef real[:, ::1] padded = zeros((threads, g.C * direct(g).plane), dtype)
-    cdef real[:, ::1] blocked = empty((threads, 2 * g.OH * g.OW * block), dtype)
+    cdef Work padded = Work(threads, g.C * direct(g).plane * sizeof(real), True)
+    cdef Work blocked = Work(threads, 2 * g.OH * g.OW * block * sizeof(real))
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         grads_of_images(&grad_out[0, 0, 0, 0], &x[0, 0, 0, 0], g, N * t // threads,
-                        N * (t + 1) // threads, &padded[t, 0], &blocked[t, 0],
+                        N * (t + 1) // threads, <real*> padded.at(t), <real*> blocked.at(t),
                         &weights_view[t, 0, 0, 0], &bias_view[t, 0])
     grad_weights = grad_weights.sum(axis=0).transpose(0, 2, 1).reshape(blocks * block, K)
     return grad_weights[: g.F], grad_bias.sum(axis=0)[: g.F]

@@ -1,6 +1,9 @@
 from kernels.machine cimport real
 from kernels.windows cimport Geometry
 
+cdef int skips_zeros
+
+cdef Py_ssize_t count_nonzeros(const real* values, Py_ssize_t n)
 cdef bint sparse_params_pay(const real[:, :, :, ::1] grad_out, const real[:, :, :, ::1] x,
                             Geometry g)
 cdef bint sparse_inputs_pay(const real[:, :, :, ::1] grad_out, const real[:, ::1] weights,

@@ -11,12 +11,12 @@ Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows
 import numpy as np
 
 from cython.parallel cimport prange
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from kernels.machine cimport instruction_set, num_threads, real
+from kernels.machine cimport Work, instruction_set, num_threads, real
 from kernels.windows cimport Geometry
 
-from kernels.machine import empty, zeros
+from kernels.machine import empty
 
 cdef extern from "vector_kernels.h" nogil:
     ctypedef struct Sparse:
@@ -24,6 +24,10 @@ cdef extern from "vector_kernels.h" nogil:
         ptrdiff_t row
         const int* place_of
     int block_size(int, int itemsize)
+    void turn_float(int, const float* source, ptrdiff_t from_stride, int rows, float* to,
+                    ptrdiff_t to_stride, int columns)
+    void turn_double(int, const double* source, ptrdiff_t from_stride, int rows, double* to,
+                     ptrdiff_t to_stride, int columns)
     void count_nonzeros_float(int, const float* values, ptrdiff_t n, ptrdiff_t* count)
     void count_nonzeros_double(int, const double* values, ptrdiff_t n, ptrdiff_t* count)
     void channels_last_float(int, Sparse, const float* image, float* padded)
@@ -35,11 +39,12 @@ cdef extern from "vector_kernels.h" nogil:
     void sparse_params_double(int, Sparse, const double* x, const double* grad_out, int f0, int f1,
                               int* places, double* grads, double* grad_weights, double* grad_bias)
     void sparse_inputs_float(int, Sparse, const float* grad_out, const float* weights,
-                             int y0, int y1, int* counts, int* begins, int* indices, int* rows,
-                             float* grads, float* x)
+                             int y0, int y1, int* counts, int* begins, int* places,
+                             float* values, int* rows, float* grads, float* x)
     void sparse_inputs_double(int, Sparse, const double* grad_out, const double* weights,
-                              int y0, int y1, int* counts, int* begins, int* indices, int* rows,
-                              double* grads, double* x)
+                              int y0, int y1, int* counts, int* begins, int* places,
+                              double* values, int* rows, double* grads, double* x)
+    void fill_place_table()
 
 cdef enum:
     SLACK = 64  # elements that a whole vector may reach beyond the last one
@@ -48,14 +53,18 @@ cdef enum:
     PARAMS_OVERHEAD = 6
     INPUTS_OVERHEAD = 28
 
+fill_place_table()
+
 WHEN = ("never", "where it pays", "always")
 cdef int skips_zeros = 1  # which of them
 
 
 def set_skip_zeros(when):
-    """When the grads of a convolution leave out zeros: "never", "where it pays" or "always".
+    """When the grads of a convolution leave out zeros: "never", "where it pays" or "always"; and
+    matrix products those of their left factor.
 
-    What is not finite, a stride above 1 and instruction set "none" take the dense way always.
+    What is not finite, a stride above 1, instruction set "none" and products whose columns fill no
+    whole vectors take the dense way always.
     Raises: ValueError for another word.
     """
     global skips_zeros
@@ -104,17 +113,21 @@ cdef Py_ssize_t count_nonzeros(const real* values, Py_ssize_t n):
     cdef int threads = num_threads
     cdef int t
     cdef Py_ssize_t first
-    counts = np.empty(threads, np.intp)
-    cdef ptrdiff_t[::1] counts_view = counts
+    cdef ptrdiff_t count = 0
+    cdef Work counts = Work(threads, sizeof(ptrdiff_t))
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         first = n * t // threads
         if real is float:
             count_nonzeros_float(instruction_set, values + first, n * (t + 1) // threads - first,
-                                 &counts_view[t])
+                                 <ptrdiff_t*> counts.at(t))
         else:
             count_nonzeros_double(instruction_set, values + first, n * (t + 1) // threads - first,
-                                  &counts_view[t])
-    return -1 if counts.min() < 0 else counts.sum()
+                                  <ptrdiff_t*> counts.at(t))
+    for t in range(threads):
+        if (<ptrdiff_t*> counts.at(t))[0] < 0:
+            return -1
+        count += (<ptrdiff_t*> counts.at(t))[0]
+    return count
 
 
 cdef Sparse sparse(Geometry g, int itemsize, const int* place_of) noexcept:
@@ -127,60 +140,71 @@ cdef Sparse sparse(Geometry g, int itemsize, const int* place_of) noexcept:
     return s
 
 
-cdef places(Geometry g):
-    """Where in the padded image the window of each output begins. Shape: (OH*OW,)."""
+cdef Work windows_of(Geometry g):
+    """Where in the padded image the window of each output begins: OH*OW of int."""
     cdef int y, x
-    place_of = empty((g.OH * g.OW,), np.intc)
-    cdef int[::1] view = place_of
+    cdef Work place_of = Work(1, g.OH * g.OW * sizeof(int))
     for y in range(g.OH):
         for x in range(g.OW):
-            view[y * g.OW + x] = g.C * ((g.W + 2 * g.padding) * y + x)
+            (<int*> place_of.at(0))[y * g.OW + x] = g.C * ((g.W + 2 * g.padding) * y + x)
     return place_of
 
 
 cdef void pack(real* weights, Geometry g, real* packed, int run, bint back) noexcept nogil:
     """weights (F, C, k*k) with the channels of a place side by side: (F, k, run); or back."""
-    cdef Py_ssize_t f, c, i, j
-    cdef real* inside
+    cdef Py_ssize_t f, i
+    cdef real* row
     for f in range(g.F):
-        for c in range(g.C):
-            for i in range(g.k):
-                inside = packed + (f * g.k + i) * run + c
-                for j in range(g.k):
-                    if back:
-                        weights[j] = inside[j * g.C]
-                    else:
-                        inside[j * g.C] = weights[j]
-                weights += g.k
+        for i in range(g.k):
+            row = weights + f * g.C * g.k * g.k + i * g.k
+            if real is float:
+                if back:
+                    turn_float(instruction_set, packed, g.C, g.k, row, g.k * g.k, g.C)
+                else:
+                    turn_float(instruction_set, row, g.k * g.k, g.C, packed, g.C, g.k)
+            else:
+                if back:
+                    turn_double(instruction_set, packed, g.C, g.k, row, g.k * g.k, g.C)
+                else:
+                    turn_double(instruction_set, row, g.k * g.k, g.C, packed, g.C, g.k)
+            packed += run
 
 
 cdef sparse_backward_params(const real[:, :, :, ::1] grad_out, const real[:, :, :, ::1] x,
                             Geometry g):
     """The filters of all images, one below the other, are shared out among the threads; each adds
     up its own, and the sums are added in the order of the threads."""
-    cdef int[::1] place_of = places(g)
-    cdef Sparse s = sparse(g, sizeof(real), &place_of[0])
+    cdef Work place_of = windows_of(g)
+    cdef Sparse s = sparse(g, sizeof(real), <int*> place_of.at(0))
     cdef Py_ssize_t num_units = x.shape[0] * g.F
     cdef Py_ssize_t P = g.OH * g.OW
     cdef int threads = <int> min(num_threads, num_units)
     cdef int t
     dtype = np.asarray(x).dtype
-    grad_weights = zeros((threads, g.F, g.k, s.run), dtype)
-    grad_bias = zeros((threads, g.F), dtype)
-    cdef real[:, :, :, ::1] weights_view = grad_weights
-    cdef real[:, ::1] bias_view = grad_bias
-    cdef real[:, ::1] padded = zeros((threads, (g.H + 2 * g.padding) * s.row + SLACK), dtype)
-    cdef int[:, ::1] found = empty((threads, P + SLACK), np.intc)
-    cdef real[:, ::1] grads = empty((threads, P + SLACK), dtype)
+    cdef Work grad_weights = Work(threads, g.F * g.k * s.run * sizeof(real), True)
+    cdef Work grad_bias = Work(threads, g.F * sizeof(real), True)
+    cdef Work padded = Work(threads, ((g.H + 2 * g.padding) * s.row + SLACK) * sizeof(real), True)
+    cdef Work found = Work(threads, (P + SLACK) * sizeof(int))
+    cdef Work grads = Work(threads, (P + SLACK) * sizeof(real))
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
         params_of_units(&grad_out[0, 0, 0, 0], &x[0, 0, 0, 0], s, num_units * t // threads,
-                        num_units * (t + 1) // threads, &padded[t, 0], &found[t, 0], &grads[t, 0],
-                        &weights_view[t, 0, 0, 0], &bias_view[t, 0])
-    cdef real[:, :, ::1] total = grad_weights.sum(axis=0)
-    out = empty((g.F, g.C * g.k * g.k), dtype)
+                        num_units * (t + 1) // threads, <real*> padded.at(t), <int*> found.at(t),
+                        <real*> grads.at(t), <real*> grad_weights.at(t), <real*> grad_bias.at(t))
+    out, out_bias = empty((g.F, g.C * g.k * g.k), dtype), empty((g.F,), dtype)
     cdef real[:, ::1] out_view = out
-    pack[real](&out_view[0, 0], g, &total[0, 0, 0], s.run, True)
-    return out, grad_bias.sum(axis=0)
+    cdef real[::1] bias_view = out_bias
+    for t in range(1, threads):
+        add[real](<real*> grad_weights.at(0), <real*> grad_weights.at(t), g.F * g.k * s.run)
+        add[real](<real*> grad_bias.at(0), <real*> grad_bias.at(t), g.F)
+    pack[real](&out_view[0, 0], g, <real*> grad_weights.at(0), s.run, True)
+    memcpy(&bias_view[0], grad_bias.at(0), g.F * sizeof(real))
+    return out, out_bias
+
+
+cdef inline void add(real* to, const real* values, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] += values[i]
 
 
 cdef void params_of_units(const real* grad_out, const real* x, Sparse s, Py_ssize_t first,
@@ -205,28 +229,30 @@ cdef void params_of_units(const real* grad_out, const real* x, Sparse s, Py_ssiz
 cdef void sparse_backward_inputs(const real[:, :, :, ::1] grad_out, const real[:, ::1] weights,
                                  real[:, :, :, ::1] grad_x, Geometry g):
     """The rows of all inputs, one below the other, are shared out among the threads."""
-    cdef int[::1] place_of = places(g)
-    cdef Sparse s = sparse(g, sizeof(real), &place_of[0])
+    cdef Work place_of = windows_of(g)
+    cdef Sparse s = sparse(g, sizeof(real), <int*> place_of.at(0))
     cdef Py_ssize_t num_rows = grad_x.shape[0] * g.H
     cdef Py_ssize_t P = g.OH * g.OW
     cdef int threads = <int> min(num_threads, num_rows)
     cdef int t
-    dtype = np.asarray(grad_out).dtype
-    cdef real[:, :, ::1] packed = zeros((g.F, g.k, s.run), dtype)
-    pack[real](<real*> &weights[0, 0], g, &packed[0, 0, 0], s.run, False)
-    cdef real[:, ::1] padded = empty((threads, (g.H + 2 * g.padding) * s.row + SLACK), dtype)
-    cdef int[:, ::1] counts = empty((threads, g.F + P + 2), np.intc)
-    cdef int[:, :, ::1] found = empty((threads, 2, g.F * P + SLACK), np.intc)
-    cdef real[:, ::1] grads = empty((threads, g.F * P + SLACK), dtype)
+    cdef Work packed = Work(1, g.F * g.k * s.run * sizeof(real), True)
+    pack[real](<real*> &weights[0, 0], g, <real*> packed.at(0), s.run, False)
+    cdef Work padded = Work(threads, ((g.H + 2 * g.padding) * s.row + SLACK) * sizeof(real))
+    cdef Work counts = Work(threads, (g.F + P + 2) * sizeof(int))
+    cdef Work places = Work(threads, (g.F * P + SLACK) * sizeof(int))
+    cdef Work values = Work(threads, (g.F * P + SLACK) * sizeof(real))
+    cdef Work rows = Work(threads, (g.F * P + SLACK) * sizeof(int))
+    cdef Work grads = Work(threads, (g.F * P + SLACK) * sizeof(real))
     for t in prange(threads, nogil=True, schedule="static", num_threads=threads):
-        inputs_of_rows(&grad_out[0, 0, 0, 0], &packed[0, 0, 0], s, num_rows * t // threads,
-                       num_rows * (t + 1) // threads, &counts[t, 0], &found[t, 0, 0],
-                       &found[t, 1, 0], &grads[t, 0], &padded[t, 0], &grad_x[0, 0, 0, 0])
+        inputs_of_rows(&grad_out[0, 0, 0, 0], <real*> packed.at(0), s, num_rows * t // threads,
+                       num_rows * (t + 1) // threads, <int*> counts.at(t), <int*> places.at(t),
+                       <real*> values.at(t), <int*> rows.at(t), <real*> grads.at(t),
+                       <real*> padded.at(t), &grad_x[0, 0, 0, 0])
 
 
 cdef void inputs_of_rows(const real* grad_out, const real* weights, Sparse s, Py_ssize_t first,
-                         Py_ssize_t last, int* counts, int* indices, int* rows, real* grads,
-                         real* padded, real* grad_x) noexcept nogil:
+                         Py_ssize_t last, int* counts, int* places, real* values, int* rows,
+                         real* grads, real* padded, real* grad_x) noexcept nogil:
     cdef Py_ssize_t outputs = <Py_ssize_t> s.F * s.OH * s.OW
     cdef Py_ssize_t inputs = <Py_ssize_t> s.C * s.H * s.W
     cdef Py_ssize_t n
@@ -240,9 +266,9 @@ cdef void inputs_of_rows(const real* grad_out, const real* weights, Sparse s, Py
         memset(padded, 0, s.row * (s.H + 2 * s.padding) * sizeof(real))
         if real is float:
             sparse_inputs_float(instruction_set, s, grad_out + n * outputs, weights, from_row,
-                                to_row, counts, counts + s.F, indices, rows, grads, padded)
+                                to_row, counts, counts + s.F, places, values, rows, grads, padded)
             channels_first_float(instruction_set, s, padded, grad_x + n * inputs, y0, y1)
         else:
             sparse_inputs_double(instruction_set, s, grad_out + n * outputs, weights, from_row,
-                                 to_row, counts, counts + s.F, indices, rows, grads, padded)
+                                 to_row, counts, counts + s.F, places, values, rows, grads, padded)
             channels_first_double(instruction_set, s, padded, grad_x + n * inputs, y0, y1)

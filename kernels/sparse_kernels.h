@@ -21,42 +21,29 @@
    the last vector of a run reaches beyond it: what it finds there is never read (weights), or it
    adds zero (inputs). Source: Gong et al., SparseTrain, 2020. */
 
-/* Bit e: whether element e of a vector is not zero. */
-INLINE TARGET unsigned long long NAME(nonzero_bits)(const REAL *from)
-{
-#if SET == 3
-    return _Generic((REAL)0,
-        float: _mm512_cmp_ps_mask(_mm512_loadu_ps(from), _mm512_setzero_ps(), _CMP_NEQ_UQ),
-        double: _mm512_cmp_pd_mask(_mm512_loadu_pd(from), _mm512_setzero_pd(), _CMP_NEQ_UQ));
-#elif SET == 2
-    return (unsigned)_Generic((REAL)0, float: _mm256_movemask_ps((__m256)(VECTOR(from) != 0)),
-                              double: _mm256_movemask_pd((__m256d)(VECTOR(from) != 0)));
-#elif defined(__x86_64__)
-    return (unsigned)_Generic((REAL)0, float: _mm_movemask_ps((__m128)(VECTOR(from) != 0)),
-                              double: _mm_movemask_pd((__m128d)(VECTOR(from) != 0)));
-#else
-    unsigned long long bits = 0;
-    UNROLL for (int e = 0; e < VL; e++) bits |= (unsigned long long)(from[e] != 0) << e;
-    return bits;
-#endif
-}
+/* Those of n elements that are not zero: their places and values; returns how many. No branch depends on
+   them, for one that cannot be foretold would take longer. Eight floats make a byte of bits, for which
+   place_table knows the order that brings those to the front:
 
-/* The indices of those of n elements that are not zero; returns how many. 64 elements make a word
-   of bits, and of its set bits eight at a time are looked for, even if fewer are left: a branch that
-   cannot be foretold would take longer. indices: memory for n + 8. */
-INLINE TARGET int NAME(nonzeros)(const REAL *from, int n, int *indices)
+       0 u 0 0 v w 0 0   bits 00110010   order 1 4 5 . . . . .   u v w . . . . .
+
+   What is written behind them is overwritten by the next ones. places, values: memory for n + 8. */
+INLINE TARGET int NAME(nonzeros)(const REAL *from, int n, int *places, REAL *values)
 {
-    int found = 0;
-    for (int first = 0; first < n; first += 64) {
-        int end = n - first < 64 ? n - first : 64, e = 0;
-        unsigned long long bits = 0;
-        for (; e + VL <= end; e += VL) bits |= NAME(nonzero_bits)(from + first + e) << e;
-        for (; e < end; e++) bits |= (unsigned long long)(from[first + e] != 0) << e;
-        int *to = indices + found;
-        found += __builtin_popcountll(bits);
-        for (; to < indices + found; to += 8)
-            UNROLL for (int b = 0; b < 8; b++, bits &= bits - 1)
-                to[b] = first + __builtin_ctzll(bits | 1ull << 63);
+    int found = 0, p = 0;
+#if SET >= 2
+    for (; sizeof(REAL) == sizeof(float) && p + 8 <= n; p += 8) {
+        __m256 eight = _mm256_loadu_ps((const float *)from + p);
+        int bits = _mm256_movemask_ps(_mm256_cmp_ps(eight, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+        __m256i order = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)place_table[bits]));
+        _mm256_storeu_si256((__m256i *)(places + found), _mm256_add_epi32(order, _mm256_set1_epi32(p)));
+        _mm256_storeu_ps((float *)values + found, _mm256_permutevar8x32_ps(eight, order));
+        found += __builtin_popcount(bits);
+    }
+#endif
+    for (; p < n; p++) {
+        places[found] = p, values[found] = from[p];
+        found += from[p] != 0;
     }
     return found;
 }
@@ -160,11 +147,8 @@ TARGET static void NAME(sparse_params)(Sparse s, const REAL *x, const REAL *grad
     for (int f = f0; f < f1; f++) {
         const REAL *from = grad_out + (ptrdiff_t)f * s.OH * s.OW;
         REAL *to = grad_weights + (ptrdiff_t)f * s.k * s.run;
-        int n = NAME(nonzeros)(from, s.OH * s.OW, places);
-        for (int e = 0; e < n; e++) {
-            grads[e] = from[places[e]];
-            places[e] = s.place_of[places[e]];
-        }
+        int n = NAME(nonzeros)(from, s.OH * s.OW, places, grads);
+        for (int e = 0; e < n; e++) places[e] = s.place_of[places[e]];
 #define PART(i, v, I, V) \
     NAME(sparse_sums)(s, x + i * s.row + v * VL, places, grads, n, to + i * s.run + v * VL, \
                       i + v == 0 ? grad_bias + f : &ignored, I, V)
@@ -197,30 +181,28 @@ INLINE TARGET void NAME(sparse_runs)(Sparse s, const int *place_of, int P, const
 }
 
 /* What rows y0 to y1 of the grads of an image add to the padded grad of its input, x, channels last.
-   weights: (F, k, run), zero beyond k*C. counts: memory for F, begins for P + 2, indices, rows and
-   grads for F*P + 8 elements each; P is (y1 - y0)*OW. */
+   weights: (F, k, run), zero beyond k*C. counts: memory for F, begins for P + 2, places, values, rows
+   and grads for F*P + 8 elements each; P is (y1 - y0)*OW. */
 TARGET static void NAME(sparse_inputs)(Sparse s, const REAL *grad_out, const REAL *weights, int y0,
-                                       int y1, int *counts, int *begins, int *indices, int *rows,
-                                       REAL *grads, REAL *x)
+                                       int y1, int *counts, int *begins, int *places, REAL *values,
+                                       int *rows, REAL *grads, REAL *x)
 {
-    int P = (y1 - y0) * s.OW, *list = indices;
+    int P = (y1 - y0) * s.OW, found = 0, e = 0;
     grad_out += y0 * s.OW;
     memset(begins, 0, (P + 2) * sizeof *begins);
     for (int f = 0; f < s.F; f++) {
-        int n = NAME(nonzeros)(grad_out + (ptrdiff_t)f * s.OH * s.OW, P, list);
-        for (int e = 0; e < n; e++) begins[list[e] + 2]++;
-        counts[f] = n;
-        list += n;
+        found += NAME(nonzeros)(grad_out + (ptrdiff_t)f * s.OH * s.OW, P, places + found, values + found);
+        counts[f] = found;
     }
+    for (; e < found; e++) begins[places[e] + 2]++;
     for (int p = 2; p < P + 2; p++) begins[p] += begins[p - 1];
-    for (int f = 0; f < s.F; f++) {
-        const REAL *from = grad_out + (ptrdiff_t)f * s.OH * s.OW;
-        for (int e = 0; e < counts[f]; e++, indices++) {
-            int at = begins[*indices + 1]++; /* in the end, where the next pixel begins */
+    e = 0;
+    for (int f = 0; f < s.F; f++)
+        for (; e < counts[f]; e++) {
+            int at = begins[places[e] + 1]++; /* in the end, where the next pixel begins */
             rows[at] = f * s.k * s.run;
-            grads[at] = from[*indices];
+            grads[at] = values[e];
         }
-    }
 #define PART(i, v, I, V) \
     NAME(sparse_runs)(s, s.place_of + y0 * s.OW, P, begins, rows, grads, \
                       weights + i * s.run + v * VL, x + i * s.row + v * VL, I, V)

@@ -67,6 +67,8 @@ typedef struct {
     int C, Cp, F, Fp, H, W, padding, OH, OW;
 } Winograd;
 
+#define BLOCK 64 /* rows of the right factor that a product without zeros keeps at hand */
+
 /* Filters in a block: elements in a vector of 16, 32 or 64 bytes. */
 static inline int block_size(int instruction_set, int itemsize) { return (8 << instruction_set) / itemsize; }
 
@@ -89,6 +91,14 @@ static inline int block_size(int instruction_set, int itemsize) { return (8 << i
 #endif
 /* Lets the compiler take constant distances from a pointer, which are free, not an index for each. */
 #define ONE_ADDRESS(pointer) __asm__("" : "+r"(pointer))
+/* The places of the bits of a byte that are set, in order; filled when a module is loaded. */
+static unsigned char place_table[256][8];
+static inline void fill_place_table(void)
+{
+    for (int bits = 0; bits < 256; bits++)
+        for (int place = 0, found = 0; place < 8; place++)
+            if (bits >> place & 1) place_table[bits][found++] = (unsigned char)place;
+}
 typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may_alias));
 #define JOIN_(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
@@ -129,6 +139,8 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
 #undef TARGET
 #endif
 
+#else
+static inline void fill_place_table(void) {}
 #endif /* VECTORS */
 
 #if defined(VECTORS) && defined(__x86_64__)
@@ -151,6 +163,11 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
                                    const real *bias, real *out, int y0, int y1) \
     { \
         CALL(rows, real, set, d, x, packed, bias, out, y0, y1); \
+    } \
+    static inline void turn_##real(int set, const real *from, ptrdiff_t from_stride, int rows, \
+                                   real *to, ptrdiff_t to_stride, int columns) \
+    { \
+        CALL(turn, real, set, from, from_stride, rows, to, to_stride, columns); \
     } \
     static inline void direct_grads_##real(int set, Direct d, const real *x, const real *grad_out, \
                                     real *blocked, real *grad_weights, real *grad_bias) \
@@ -178,10 +195,10 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
     } \
     static inline void sparse_inputs_##real(int set, Sparse s, const real *grad_out, \
                                      const real *weights, int y0, int y1, int *counts, int *begins, \
-                                     int *indices, int *rows, real *grads, real *x) \
+                                     int *places, real *values, int *rows, real *grads, real *x) \
     { \
-        CALL(sparse_inputs, real, set, s, grad_out, weights, y0, y1, counts, begins, indices, rows, \
-             grads, x); \
+        CALL(sparse_inputs, real, set, s, grad_out, weights, y0, y1, counts, begins, places, values, \
+             rows, grads, x); \
     } \
     static inline void product_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
@@ -190,6 +207,17 @@ typedef unsigned char four_places __attribute__((vector_size(4), aligned(1), may
     static inline void dots_##real(int set, Product p, const real *a, const real *b, real *out) \
     { \
         CALL(dots, real, set, p, a, b, out); \
+    } \
+    static inline void list_rows_##real(int set, Product p, const real *a, int m0, int m1, \
+                                        int *begins, int *places, real *values, real *row) \
+    { \
+        CALL(list_rows, real, set, p, a, m0, m1, begins, places, values, row); \
+    } \
+    static inline void listed_product_##real(int set, Product p, const int *begins, \
+                                             const int *places, const real *values, const real *b, \
+                                             int is_transposed, real *out, real *turned) \
+    { \
+        CALL(listed_product, real, set, p, begins, places, values, b, is_transposed, out, turned); \
     } \
     static inline void winograd_pad_##real(int set, Winograd w, const real *image, real *padded) \
     { \
@@ -267,6 +295,13 @@ INLINE TARGET void NAME(transpose)(const REAL *from, ptrdiff_t from_stride, int 
             FOUR(q + 2 * to_stride) = SHUFFLE(ac, bd, 0, 4, 1, 5);
             FOUR(q + 3 * to_stride) = SHUFFLE(ac, bd, 2, 6, 3, 7);
         }
+}
+
+/* The same as a function that can be called from outside. */
+TARGET static void NAME(turn)(const REAL *from, ptrdiff_t from_stride, int rows, REAL *to,
+                              ptrdiff_t to_stride, int columns)
+{
+    NAME(transpose)(from, from_stride, rows, to, to_stride, columns);
 }
 
 #define MAX_T 14 /* the tile, the weights and a pixel fit into 16 registers */
@@ -520,6 +555,7 @@ TARGET static void NAME(unpool_pairs)(const REAL *grad_out, const unsigned char 
 }
 
 #include "sparse_kernels.h"
+#include "sparse_product_kernels.h"
 #include "winograd_kernels.h"
 
 #undef VL

@@ -427,6 +427,35 @@ def test_parameters_may_be_changed_and_replaced(layers, rng):
         other.forward(x)
 
 
+def test_a_call_that_passed_lets_nothing_else_through(layers, rng):
+    """Fast layers look twice only at what is not like the array before."""
+    fc = layers.FC(np.zeros((2, 5), np.float32), 3, "fc", rng=rng)
+    x = normal(rng, (2, 5), np.float32)
+    out = fc.forward(x)
+    for bad in (x[:, :4], x[0]):
+        with pytest.raises(ValueError, match="fc: expected x of shape"):
+            fc.forward(bad)
+    for same in (x.astype(np.float64), np.asfortranarray(x), x.tolist()):
+        again = fc.forward(same)
+        assert again.dtype == np.float32
+        assert_close(again, out, np.float32)
+    fc.backward_params(out)
+    with pytest.raises(ValueError, match="fc: expected grad_out of shape"):
+        fc.backward_params(out[:, :2])
+    fc.forward(x[:1])
+    with pytest.raises(ValueError, match=r"fc: expected grad_out of shape \(1, 3\), got \(2, 3\)"):
+        fc.backward_inputs(out)
+    fc.weights = fc.weights.astype(np.float64)
+    assert fc.forward(x[:1]).dtype == np.float64
+    fc.bias = np.zeros(4)
+    with pytest.raises(ValueError, match="fc: expected bias of shape"):
+        fc.forward(x[:1])
+    loss = layers.SoftmaxCrossEntropyWithLogits()
+    loss.forward(x, np.eye(2, 5, dtype=np.float32))
+    with pytest.raises(ValueError, match="expected y of shape"):
+        loss.forward(x, np.eye(2, 4, dtype=np.float32))
+
+
 def test_initializers(layers, rng):
     x = np.zeros((2, 3, 8, 8))
     shapes = []
