@@ -65,7 +65,7 @@ def test_sgd_with_the_kernel_equals_sgd_without(rng, dtype):
     layers.sgd_update_params([[*pairs, "fc"]], {"lr": 0.1})
     for param, wanted in zip(params, expected, strict=True):
         assert param.dtype == dtype
-        np.testing.assert_allclose(param, wanted, rtol=1e-6)
+        np.testing.assert_allclose(param, wanted, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("update", [nn.sgd_update_params, layers.sgd_update_params])
