@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-MAX_FRAMES = 30  # pictures of the filters in one slider, evenly chosen
+MAX_FRAMES = 25  # pictures of the filters in one slider, evenly chosen
 MAX_BYTES = 2_000_000  # of a picture; the examples of the confusion matrix have one million
 MAX_PIXELS = 10_000  # in a row or column
 FRAME_NAME = re.compile(r"epoch_([0-9]+)_step_([0-9]+)")
