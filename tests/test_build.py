@@ -167,7 +167,7 @@ def test_an_old_python_can_read_what_tells_it(name):
 
 
 def test_the_packages_of_the_requirements_are_known():
-    imported = {"scikit-image": "skimage", "cython": "Cython"}
+    imported = {"scikit-image": "skimage", "cython": "Cython", "markdown-it-py": "markdown_it"}
     for file, known in [
         ("requirements-numpy.txt", start.NUMPY_HALF),
         ("requirements.txt", start.TORCH_HALF),

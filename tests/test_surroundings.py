@@ -273,6 +273,7 @@ def test_no_room_for_more_files_and_on_a_disk_that_is_not_known(tmp_path, monkey
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")  # noqa: PTH110
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_behind_standard_output(unbuffered, tmp_path):
+    (tmp_path / "train").mkdir()
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(
             [sys.executable, ROOT / "report.py", "--save-dir", tmp_path],
