@@ -86,7 +86,7 @@ test-numpy: extension lint
 # axe-core, which checks accessibility, is fetched for the tests only
 test-browser: extension .venv/torch-half .venv/test-tools
 	npm install --silent --no-save --prefix .browser-tools axe-core || echo "axe-core is not to be had"
-	$(PY) -m pytest tests/*_browser.py $(ARGS)
+	$(PY) -m pytest tests/*_browser.py --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: extension .venv/torch-half .venv/test-tools
 	$(PY) benchmarks/bench_step.py $(ARGS)

@@ -13,14 +13,13 @@ innermost loops, with pictures. kernels.set_winograd("never") and kernels.set_sk
 switch the second and the third off.
 """
 
-from types import MappingProxyType
-
 import support  # says in one line which package is missing
 
 import numpy as np
 
 import kernels
 import layers
+from kernels.arrays import Contiguous, ContiguousLoss
 from layers import L2Regularizer, RegularizedLoss
 
 __all__ = [
@@ -34,45 +33,6 @@ __all__ = [
     "SoftmaxCrossEntropyWithLogits",
     "sgd_update_params",
 ]
-
-
-class Contiguous:
-    """What all fast layers do to their arrays: the kernels read them from end to end.
-
-    At batch 1 to check an array takes as long as to work on it; so what is like the one before
-    passes at once.
-    """
-
-    accepted = MappingProxyType({})  # what: all that its check depends on; an instance gets its own
-
-    def make_params(self, *how):
-        super().make_params(*how)
-        self.weights = kernels.aligned(self.weights)
-
-    def params(self):
-        likeness = _likeness(self.weights), _likeness(self.bias)
-        if None not in likeness and self.accepted.get("params") == likeness:
-            return self.weights, self.bias
-        weights, bias = super().params()
-        if weights is self.weights and bias is self.bias:
-            self.accepted = {**self.accepted, "params": likeness}
-        return np.ascontiguousarray(weights), np.ascontiguousarray(bias)
-
-    def checked(self, what, array, expected):
-        likeness = _likeness(array), expected, _likeness(self.weights) if self.has_params else ()
-        if None not in likeness and self.accepted.get(what) == likeness:
-            return array
-        checked = super().checked(what, array, expected)
-        if checked is array:
-            self.accepted = {**self.accepted, what: likeness}
-        return np.ascontiguousarray(checked)
-
-
-def _likeness(array):
-    """Shape and type of an array that the kernels can read, None for anything else."""
-    if type(array) is np.ndarray and array.flags.c_contiguous:
-        return array.shape, array.dtype
-    return None
 
 
 class Convolution(Contiguous, layers.Convolution):
@@ -168,10 +128,8 @@ class FC(Contiguous, layers.FC):
         return [[self.weights, grad_weights], [self.bias, grad_out.sum(axis=0)], self.name]
 
 
-class SoftmaxCrossEntropyWithLogits(layers.SoftmaxCrossEntropyWithLogits):
+class SoftmaxCrossEntropyWithLogits(ContiguousLoss, layers.SoftmaxCrossEntropyWithLogits):
     __doc__ = layers.SoftmaxCrossEntropyWithLogits.__doc__
-
-    accepted = None
 
     def forward(self, x, y):
         x, y = self.check(x, y)
@@ -179,15 +137,6 @@ class SoftmaxCrossEntropyWithLogits(layers.SoftmaxCrossEntropyWithLogits):
 
     def backward_inputs(self, x, y):
         return kernels.cross_entropy_grad(*self.check(x, y))
-
-    def check(self, x, y):
-        likeness = _likeness(x), _likeness(y)
-        if None not in likeness and self.accepted == likeness:
-            return x, y
-        checked_x, checked_y = super().check(x, y)
-        if checked_x is x and checked_y is y:
-            self.accepted = likeness
-        return np.ascontiguousarray(checked_x), np.ascontiguousarray(checked_y)
 
 
 def sgd_update_params(grads, config):
