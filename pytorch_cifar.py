@@ -27,7 +27,7 @@ from torch.nn import functional
 NUM_PARAMETERS = 449_898
 SHIFT, LONG_SHIFT = 2, 4  # pixels that jitter moves an image at most, in a long run
 LONG_RUN = 30  # epochs, from which on more jitter pays
-NUM_EVALUATED = 5_000  # training images after each epoch; all would take a fifth of it
+NUM_EVALUATED = 2_000  # training images after each epoch; all would take a fifth of it
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)

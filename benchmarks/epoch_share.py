@@ -4,10 +4,10 @@
     python3 benchmarks/epoch_share.py --only stub           # half a minute
     python3 benchmarks/epoch_share.py --only train --train-size 10000
 
-An epoch's training is its number of steps times the median step: whatever is written or drawn
-beside them and slows them down counts as not training, and so does all between two epochs. Once by
-the clock, and once in processor time, which other programs change less. The stub has the files of a
-run of the MNIST net and steps of ten milliseconds in which nothing is computed, as where a GPU
+An epoch's training is its number of steps times the mean of those beside which nothing was written:
+what drawing and writing take from the others counts as not training, and so does all between two
+epochs, evaluation above all. Once by the clock, and once in processor time. The stub has the files
+of a run of the MNIST net and steps of ten milliseconds in which nothing is computed, as where a GPU
 does it: half as long as the large network's on an H200 (strong/README.md). The first epoch, in
 which libraries are imported, is left out.
 """
@@ -45,7 +45,9 @@ class Clock:
     """Notes how long epochs and their steps take, of all runs meanwhile."""
 
     def __init__(self):
-        self.epochs, self.steps = [], []  # differences of now(), those of steps a list an epoch
+        self.epochs, self.num_steps = [], []  # differences of now(), and counts
+        self.steps = []  # differences of now(), where nothing was written beside a step
+        self.evaluations = []  # differences of now()
 
     @contextlib.contextmanager
     def watching(self):
@@ -53,14 +55,22 @@ class Clock:
 
         def timed_batches(run, *args, **kwargs):
             self.epochs.append(-now())
-            self.steps.append([])
+            self.num_steps.append(0)
             for batch in batches(run, *args, **kwargs):
-                begun = now()
+                is_alone, begun = not run.writer.is_busy, now()
                 yield batch
-                self.steps[-1].append(now() - begun)
+                self.num_steps[-1] += 1
+                if is_alone and len(self.epochs) > 1:
+                    self.steps.append(now() - begun)
 
-        def timed_end(run, *args):
-            end_epoch(run, *args)
+        def timed_end(run, validate, *then):
+            def timed_validate():
+                begun = now()
+                result = validate()
+                self.evaluations.append(now() - begun)
+                return result
+
+            end_epoch(run, timed_validate, *then)
             self.epochs[-1] += now()
 
         Run.batches, Run.end_epoch = timed_batches, timed_end
@@ -71,14 +81,16 @@ class Clock:
 
     def row(self, name, seconds):
         """What the table says; seconds: of the whole command."""
-        epochs, steps = self.epochs[1:], self.steps[1:]
-        training = sum(len(of_epoch) * np.median(of_epoch, axis=0) for of_epoch in steps)
+        epochs, step = self.epochs[1:], np.mean(self.steps, axis=0)
+        training = sum(self.num_steps[1:]) * step
         by_clock, of_process = 1 - training / sum(epochs)
+        evaluating = sum(self.evaluations[1:]) / sum(epochs)
         return {
             "name": name,
             "epochs": len(epochs),
-            "ms a step": 1e3 * np.median(np.concatenate(steps), axis=0)[0],
+            "ms a step": 1e3 * step[0],
             "seconds an epoch": np.mean(epochs, axis=0)[0],
+            "evaluating": evaluating[0],
             "not training": by_clock,
             "not training, processor time": of_process,
             "seconds in all": seconds,
@@ -130,7 +142,8 @@ def main(argv=None):
     print(side_by_side.machine("numpy", "matplotlib"))
     rows = [measure(name, options or ["--epochs", "3"]) for name in only.only]
     columns = [("what", "<"), ("epochs", "d"), ("ms a step", ".2f"), ("s an epoch", ".2f")]
-    columns += [("not training", ".1%"), ("processor time", ".1%"), ("s in all", ".1f")]
+    columns += [("evaluating", ".1%"), ("not training", ".1%"), ("processor time", ".1%")]
+    columns += [("s in all", ".1f")]
     print(tables.text_table(columns, [list(row.values()) for row in rows]))
     side_by_side.write("epoch_share", rows)
 

@@ -10,9 +10,9 @@ from support.files import read_json_if_there
 
 FILTER_STEPS = 200  # between two pictures of the filters
 # between two pictures at least: drawing, which takes the processor from training, then takes less
-# than a fiftieth of the time
+# than a hundredth of the time
 FILTER_SECONDS = 1
-CURVES_SECONDS = 15
+CURVES_SECONDS = 30
 NUM_WORST = 20
 NUM_EXAMPLES = 3  # of each cell of the confusion matrix
 
