@@ -187,17 +187,21 @@ def write(save_dir, files):
 def start(gaps, folder=ROOT):
     """Write what a learner fills in into a folder, never over what is there.
 
-    Raises: RunError if one of the files is there.
+    Raises: RunError if all of it is there.
     """
     files = {
         "my_layers.py": cut(text("layers.py"), gaps),
         "answers.toml": text("checks/answers.toml"),
         answers.NAME: answers.template(answers.SCRIPTS),
     }
-    if there := [name for name in files if (folder / name).exists()]:
-        raise RunError(f"{' and '.join(there)}: already there, and left as it is")
-    for name, content in files.items():
-        write_whole(folder / name, content)
+    there = [name for name in files if (folder / name).exists()]
+    kept = f"{' and '.join(there)}: already there, and left as it is"
+    if len(there) == len(files):
+        raise RunError(kept)
+    if there:
+        print(kept)
+    for name in files.keys() - set(there):
+        write_whole(folder / name, files[name])
     print("my_layers.py has the gaps, answers.toml and answers.md the questions, LAB.md tells what")
     print("to do; begin:")
     print("python3 check_grads.py --layers my_layers.py")

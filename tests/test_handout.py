@@ -331,9 +331,11 @@ def test_a_learner_starts_once(tmp_path, capsys):
     assert "## B.1 " in (tmp_path / "answers.md").read_text(encoding="utf-8")
     assert "--layers my_layers.py" in capsys.readouterr().out
     mine.write_text("hours of work")
-    for name in ("answers.toml", "answers.md"):
-        (tmp_path / name).unlink()
-    with pytest.raises(RunError, match=r"my_layers\.py: already there, and left as it is"):
+    (tmp_path / "answers.toml").unlink()
+    handout.start(gaps, tmp_path)  # what is missing
+    kept = "my_layers.py and answers.md: already there, and left as it is"
+    assert kept in capsys.readouterr().out
+    assert "conv1 = " in (tmp_path / "answers.toml").read_text(encoding="utf-8")
+    with pytest.raises(RunError, match=r"answers\.md: already there, and left as it is"):
         handout.start(gaps, tmp_path)
     assert mine.read_text() == "hours of work"
-    assert [path.name for path in tmp_path.iterdir()] == ["my_layers.py"]
