@@ -26,7 +26,7 @@ from strong.hard_images import Selection
 from strong.muon import Muon
 from strong.network import SIZES, UPSAMPLED, WHITENING_IMAGES, StrongModel, whiten_
 
-NUM_EVALUATED = 2_000  # training images after each epoch
+NUM_EVALUATED = 2_000  # images after each epoch, of those it trains with
 WHOLE = 0.25  # share of the epochs that leave out no image
 WARM_UP = 0.1  # share of the steps in which the learning rates rise
 ADAM_RATE = 0.005  # largest one, of everything that is not a filter
@@ -137,7 +137,8 @@ def train(run, config, cifar, model, averaged_model):
     device = model.head.weight.device
     images, labels = torch_training.on_device(cifar.train_x, cifar.train_y, device)
     evaluated = images[:NUM_EVALUATED], labels[:NUM_EVALUATED]
-    valid = torch_training.on_device(cifar.valid_x, cifar.valid_y, device)
+    most = NUM_EVALUATED if cifar.trains_with_valid else None
+    valid = torch_training.on_device(cifar.valid_x[:most], cifar.valid_y[:most], device)
     final_model = averaged_model.module if config.average else model
     network = ranks.parallel(model)
     network = torch_training.Compiled(network, device) if config.compile else network
