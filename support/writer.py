@@ -1,11 +1,6 @@
 """Files are written by a thread of their own, while training goes on."""
 
-import sys
 from concurrent.futures import ThreadPoolExecutor, wait
-
-# after which a thread that waits for Python is given its turn; by default 5 ms, which a step would
-# lose at each of its layers while a picture is drawn
-SWITCH_SECONDS = 1e-4
 
 
 class Writer:
@@ -19,7 +14,6 @@ class Writer:
     def __init__(self):
         self._pool = ThreadPoolExecutor(1, "writer")
         self._last = None
-        self._switch_seconds = sys.getswitchinterval()
 
     def do(self, job):
         """Begin with a job, a function without arguments, once the one before is done.
@@ -27,7 +21,6 @@ class Writer:
         Raises: what that one raised, and then does not begin.
         """
         self.wait()
-        sys.setswitchinterval(SWITCH_SECONDS)
         self._last = self._pool.submit(job)
 
     def wait(self):
@@ -49,5 +42,4 @@ class Writer:
     def close(self):
         """Wait for the last job; then there is no thread any more."""
         self._pool.shutdown()
-        sys.setswitchinterval(self._switch_seconds)
         self.wait()

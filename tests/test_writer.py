@@ -15,7 +15,7 @@ from support.errors import Diverged, Interrupted, one_line_errors
 from support.locks import is_in_use
 from support.run import Run
 from support.start import ROOT
-from support.writer import SWITCH_SECONDS, Writer
+from support.writer import Writer
 
 import numpy as np
 import pytest
@@ -52,15 +52,6 @@ def test_jobs_are_done_beside_the_caller_one_at_a_time_in_their_order():
     assert done[1:] == ["second"]
 
 
-def test_python_gives_turns_often_until_the_writer_is_closed():
-    sys.setswitchinterval(0.005)  # Python's default
-    writer = Writer()
-    writer.do(lambda: None)
-    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
-    writer.close()
-    assert sys.getswitchinterval() == pytest.approx(0.005)
-
-
 @pytest.mark.parametrize("how", ["wait", "close", "do", "obey"])
 def test_what_a_job_raises_is_raised_once(how):
     writer, done = Writer(), []
@@ -87,7 +78,7 @@ def test_python_ends_after_the_last_job(tmp_path):
     code = f"""if True:
         import sys, time
         sys.path.insert(0, {str(ROOT)!r})
-        from support.writer import SWITCH_SECONDS, Writer
+        from support.writer import Writer
         Writer().do(lambda: (time.sleep(0.3), open("written", "w").close()))
     """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
