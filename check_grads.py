@@ -32,7 +32,7 @@ from checks import gradient_table, session, timing
 from checks.calls import quietly
 from checks.judge import PASS, report
 
-STEP = 1e-5  # h
+STEP = 1e-5  # h: the formula is off by about h**2, rounding in float64 by about 1e-16 / h
 TOLERANCE = 1e-5  # largest relative error that passes, the lab's own
 FLOOR = 1e-3  # gradients below this share of the tensor's largest are measured against that
 MARGIN = 1e-3  # distance of inputs from kinks and ties; STEP never crosses it
@@ -84,17 +84,21 @@ def compare(name, analytic, numeric):
 
 
 def check_layer(name, layer, x, rng):
-    """Check inputs and parameters of a layer, for f = sum(forward(x) * random weights)."""
+    """Check inputs and parameters of a layer, for the loss f = sum(forward(x) * grad_out).
+
+    grad_out: random numbers. They are the gradient of this f with respect to the output, of which
+    the layer must make the gradients with respect to x, weights and bias.
+    """
     grad_out = rng.standard_normal(layer.forward(x).shape)
 
     def f():
         return np.sum(layer.forward(x) * grad_out)
 
-    layer.forward(x)
     analytic = {"x": layer.backward_inputs(grad_out)}
     tensors = {"x": x}
     if layer.has_params:
-        (_, analytic["weights"]), (_, analytic["bias"]), _ = layer.backward_params(grad_out)
+        (_, grad_weights), (_, grad_bias), _name = layer.backward_params(grad_out)
+        analytic |= {"weights": grad_weights, "bias": grad_bias}
         tensors |= {"weights": layer.weights, "bias": layer.bias}
     return [
         compare(f"{name}: {key}", analytic[key], numeric_gradient(f, tensor))
@@ -189,6 +193,7 @@ def small_network(layers, rng):
         net += [layers.Flatten(net[-1], "flatten3")]
         net += [layers.FC(net[-1], 3, "logits", **initial)]
         conv = net[0]
+        # (N, C, OH, OW, 2, 2), the windows of pool1
         windows = conv.forward(x).reshape(2, 3, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5)
         second, first = np.sort(windows.reshape(-1, 4), axis=1)[:, -2:].T
         inputs = [nn.forward_pass(net[:i], x) for i in (2, 4)]

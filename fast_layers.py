@@ -3,9 +3,9 @@
 Each class overrides what the kernels do better; sizes, shapes, checks and initial weights are
 inherited. What makes the difference:
 - convolution without columns: a few outputs stay in registers while pixels and weights stream by;
-- 5x5 filters take 36 products where 100 seem to be needed (Winograd's way, forward in float32);
-- on the way back grads that are zero are left out, seven of eight behind pooling and ReLU; so are
-  the zeros of what a fully connected layer multiplies;
+- four outputs of a 5x5 filter take 36 products, not 4 * 25 (Winograd's way, forward in float32);
+- on the way back gradients that are zero are left out, seven of eight behind pooling and ReLU; so
+  are the zeros of what a fully connected layer multiplies;
 - the images of a batch are shared out among threads, the same way every time: the same bits;
 - for the way back pooling keeps the place of each maximum and ReLU a sign, one byte each.
 kernels/vector_kernels.h, winograd_kernels.h, sparse_kernels.h and sparse_product_kernels.h have the

@@ -4,8 +4,9 @@
     python3 hinge_bonus.py --seeds 1      # one of each
     python3 hinge_bonus.py --tune         # first choose the learning rates on validation data
 
-The hinge loss sums over nine wrong classes: where all logits are alike, as nearly at the start, the
-right class gets a gradient of -9, with cross-entropy -0.9. So each has a learning rate of its own.
+The hinge loss sums over the wrong classes within the margin, at the start five or six of nine: the
+right class of an image gets a gradient of about -5, with cross-entropy -0.9. So each loss has a
+learning rate of its own.
 The defaults are those that --tune chose, with seed 0 and the JPEG-compressed copy of CIFAR-10 that
 RESULTS.md speaks of:
 
@@ -48,7 +49,7 @@ def multiclass_hinge_loss(logits: torch.Tensor, target: torch.Tensor, delta=1.0)
 
     loss = mean over b of  sum over wrong classes k of max(0, logits[b, k] - logits[b, target[b]]
                                                               + delta)
-    Shapes: logits (B, C), target (B,) of integers; a scalar tensor.
+    Shapes: logits (B, C), B images and C classes, target (B,) of integers; a scalar tensor.
     Raises: ValueError for other shapes.
     Source: Weston and Watkins, Support Vector Machines for Multi-Class Pattern Recognition, 1999.
     """

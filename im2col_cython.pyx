@@ -35,7 +35,9 @@ Source: Chellapilla et al., High Performance Convolutional Neural Networks for D
 
 import numpy as np
 
-ctypedef fused real:  # both functions exist twice: once for each of these types
+# Line 1 leaves out the checks of indices: a wrong one is no IndexError, it reads other memory.
+
+ctypedef fused real:  # copy_windows and add_windows are compiled for each of these types
     float
     double
 
@@ -65,6 +67,7 @@ def im2col_cython(x, int field_height, int field_width, int padding, int stride)
     return cols
 
 
+# real[:, ::1]: an array of two axes, without gaps along the last one; nogil: no Python objects in it
 cdef void copy_windows(const real[:, :, :, ::1] padded, real[:, ::1] cols,
                        int fh, int fw, int stride, int OH, int OW) noexcept nogil:
     cdef Py_ssize_t C = padded.shape[0], N = padded.shape[3]
@@ -82,7 +85,8 @@ cdef void copy_windows(const real[:, :, :, ::1] padded, real[:, ::1] cols,
 
 def col2im_cython(cols, int N, int C, int H, int W,
                   int field_height, int field_width, int padding, int stride):
-    """The adjoint of im2col_cython: every column is added to the pixels that it was copied from.
+    """The adjoint (transpose) of im2col_cython, not its inverse: every column is added to the pixels
+    that it was copied from.
 
     Where windows overlap a pixel gets the sum: it had a part in all of these outputs.
     Shapes: cols (C*fh*fw, OH*OW*N) -> (N, C, H, W). The type is treated as by im2col_cython.

@@ -15,7 +15,8 @@ forward, which keeps in self what they need of it; do not change its x in betwee
 The batch may have another size at every call. Parameters are float32 or float64, and what comes in
 is converted to their type. Outputs belong to the caller, and no argument is changed.
 
-Axes: N images, C channels, H, W rows and columns; F filters; OH, OW output rows and columns.
+Axes: N images, C channels, H, W rows and columns; F filters of k x k; OH, OW output rows and
+columns; D inputs of FC; K classes.
 """
 
 import support  # says in one line which package is missing
@@ -296,7 +297,8 @@ class FC(Layer):
 class SoftmaxCrossEntropyWithLogits:
     """Softmax of the logits and its cross-entropy against y, the mean over the batch.
 
-    loss = mean over n of (log(sum over k of exp(x[n, k])) - sum over k of y[n, k] * x[n, k])
+    softmax(x[n])[k] = exp(x[n, k]) / sum over j of exp(x[n, j])
+    loss = mean over n of -sum over k of y[n, k] * log(softmax(x[n])[k])
 
     Shapes: logits x (N, K); y (N, K), a distribution in each row, one-hot for example.
     Raises: ValueError for another rank, another shape of y, or an empty batch.
@@ -311,11 +313,11 @@ class SoftmaxCrossEntropyWithLogits:
     def backward_inputs(self, x, y):
         x, y = self.check(x, y)
         softmax = np.exp(self.log_softmax(x))
-        return (softmax - y) / x.dtype.type(len(x))
+        return (softmax - y) / len(x)
 
     def log_softmax(self, x):
         with np.errstate(invalid="ignore"):  # an infinite logit gives a nan, without a warning
-            x = x - x.max(axis=1, keepdims=True)  # no exp() overflows, and one of them is exp(0)
+            x = x - x.max(axis=1, keepdims=True)  # exp(x) is 1 at most, and once it is 1
             return x - np.log(np.sum(np.exp(x), axis=1, keepdims=True))
 
     def check(self, x, y):

@@ -39,7 +39,11 @@ def backward_pass(net, loss, x, y):
 
 
 def sgd_update_params(grads, config):
-    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient."""
+    """Stochastic gradient descent, in place: parameter -= config['lr'] * gradient.
+
+    Regularized weights are in grads twice, with the gradient of L2 and with that of the data;
+    subtracting both subtracts their sum.
+    """
     for *pairs, _name in grads:  # [[weights, grad], [bias, grad], name]: all but the name
         for parameter, grad in pairs:
             parameter -= config["lr"] * grad
@@ -80,7 +84,7 @@ def train(
         # shuffled anew each epoch
         for batch in run.batches(len(train_x), config["batch_size"], config.get("seed", 0)):
             x, y = train_x[batch.indices], train_y[batch.indices]
-            logits = forward_pass(net, x)  # (B, K)
+            logits = forward_pass(net, x)  # (B, K): images of the batch, classes
             num_correct = np.sum(logits.argmax(axis=1) == y.argmax(axis=1))
             run.count(loss.forward(logits, y), num_correct, sgd_config["lr"])
             grads = backward_pass(net, loss, logits, y)
@@ -143,7 +147,7 @@ def size_rows(net):
             jump *= getattr(layer, "stride", 1)
         num_weights = np.size(getattr(layer, "weights", ())) if layer.has_params else 0
         num_biases = np.size(getattr(layer, "bias", ())) if layer.has_params else 0
-        multiply_adds = num_weights * int(np.prod(output[1:]))
+        multiply_adds = num_weights * int(np.prod(output[1:]))  # a filter works at each place
         rows.append(
             SummaryRow(layer.name, output, num_weights + num_biases, field, multiply_adds, None)
         )

@@ -27,7 +27,7 @@ from torch.nn import functional
 NUM_PARAMETERS = 449_898
 SHIFT, LONG_SHIFT = 2, 4  # pixels that jitter moves an image at most, in a long run
 LONG_RUN = 30  # epochs, from which on more jitter pays
-NUM_EVALUATED = 2_000  # training images after each epoch; all would take a fifth of it
+NUM_EVALUATED = 2_000  # training images after each epoch; all would take a fifth of its time
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 # (rows, columns): weight in the mean
 VIEW_SHIFTS = dict.fromkeys([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], 0.2)
@@ -113,7 +113,11 @@ def learning_rate(config, progress):
 
 
 def sgd(model, config):
-    """SGD with Nesterov's momentum, and weight decay for the weights, not for the biases."""
+    """SGD with Nesterov's momentum m: v = m * v + grad, parameter -= lr * (grad + m * v).
+
+    Weight decay adds λ * weights to the gradients of all weights, not of the biases; unlike that of
+    Task 3 it is not part of the loss.
+    """
     weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     return torch.optim.SGD(
@@ -121,7 +125,7 @@ def sgd(model, config):
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.momentum > 0,
-        fused=weights[0].device.type in ("cpu", "cuda") or None,
+        fused=weights[0].device.type in ("cpu", "cuda") or None,  # all parameters at once
     )
 
 

@@ -47,7 +47,7 @@ def build_net(layers, batch_size, rng, dtype=np.float32):
     layers: the module with the classes: fast_layers, layers, or a student's own.
     """
 
-    def he_normal(shape, fan_in):  # a student's layers may have another, and no rng
+    def he_normal(shape, fan_in):  # handed over, for a student's layers may take no rng
         return np.sqrt(2 / fan_in) * rng.standard_normal(shape)
 
     images = np.zeros((batch_size, 1, 28, 28), dtype)  # only shape and type count

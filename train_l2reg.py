@@ -86,7 +86,7 @@ def train_one(layers, config, mnist, folder, weight_decay):
     loss = regularized_loss(layers, net, weight_decay)
     before = train.first_filters(net)
 
-    columns = {  # of the history, besides the usual ones; losses of the validation images
+    columns = {  # of the history, besides the usual ones; data_loss: of the validation images
         "l2_loss": lambda row: float(sum(part.forward() for part in loss.regularizer_losses)),
         "data_loss": lambda row: row["valid_loss"] - row["l2_loss"],
     }

@@ -100,10 +100,8 @@ def describe(wrong, seen, right, single, observations):
         return f"{where}{subject} has the shape {value.shape}, expected {target.shape}"
     far = differences(key, value, target, single)
     index = np.unravel_index(np.argmax(far), far.shape)
-    names = ("analytic", "numeric") if ".backward" in method else ("got", "expected")
     place = f" at {tuple(map(int, index))}" if index else ""
-    shown = f"{names[0]} {value[index]:.6g}, {names[1]} {target[index]:.6g}"
-    return f"{where}{subject} differs{place}: {shown}"
+    return f"{where}{subject} differs{place}: got {value[index]:.6g}, expected {target[index]:.6g}"
 
 
 def _text(value, method, observations):

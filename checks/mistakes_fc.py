@@ -31,7 +31,7 @@ def fc_bias_subtracted(self, x):
     return x @ self.weights.T - self.bias
 
 
-@known("FC.forward", "the product is transposed: weights has a row an output", OUT)
+@known("FC.forward", "the product is transposed: weights has one row an output", OUT)
 def fc_product_transposed(self, x):
     self.x = x
     return x @ self.weights + self.bias
@@ -61,7 +61,7 @@ def fc_forward_with_first_arrays(self, x):
     return x @ weights.T + bias
 
 
-@known("FC.backward_inputs", "the product is transposed: weights has a row an output", GRAD_X)
+@known("FC.backward_inputs", "the product is transposed: weights has one row an output", GRAD_X)
 def fc_grad_x_transposed(self, grad_out):
     return grad_out @ self.weights.T
 
@@ -92,7 +92,7 @@ class FcGradXWithOldWeights:
         return grad_out @ self.kept
 
 
-@known("FC.backward_params", "the product is transposed: weights has a row an output", GRAD_W)
+@known("FC.backward_params", "the product is transposed: weights has one row an output", GRAD_W)
 def fc_grad_weights_transposed(self, grad_out):
     return pairs(self, self.x.T @ grad_out, grad_out.sum(axis=0))
 

@@ -32,7 +32,7 @@ def relu_leaky_by_a_tenth(self, x):
     return np.where(x > 0, x, 0.1 * x)
 
 
-@known("ReLU.forward", "it returns where x is positive, not x there", RELU)
+@known("ReLU.forward", "it returns the mask x > 0, not the values of x there", RELU)
 def relu_returns_the_mask(self, x):
     self.x = x
     return x > 0

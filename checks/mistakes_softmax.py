@@ -77,7 +77,7 @@ def loss_sum_wrong_axis(self, x, y):
     return -np.mean(np.sum(y * (x - np.log(np.exp(x).sum(axis=0))), axis=1))
 
 
-@known(FORWARD, "the maximum is subtracted only above the fraction line", SOFTMAX)
+@known(FORWARD, "the maximum is subtracted in the numerator, not in the sum below it", SOFTMAX)
 def loss_maximum_on_one_side(self, x, y):
     shifted = x - x.max(axis=1, keepdims=True)
     return -np.mean(np.sum(y * (shifted - np.log(np.exp(x).sum(axis=1, keepdims=True))), axis=1))

@@ -216,7 +216,7 @@ def test_where_none_fits_both_numbers_are_shown(check):
     [result] = check(layers, "FC.backward_inputs")
     assert result.mistake is None
     x, y = re.fullmatch(
-        r"it differs at \(\d, \d\): analytic (\S+), numeric (\S+)", result.message
+        r"it differs at \(\d, \d\): got (\S+), expected (\S+)", result.message
     ).groups()
     np.testing.assert_allclose(float(x), 1.5 * float(y), rtol=1e-4)
 
