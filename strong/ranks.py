@@ -132,9 +132,6 @@ def one_run(folder):
 
     Raises: RunError when another rank is lost.
     """
-    if size() == 1:
-        yield folder
-        return
     try:
         with tempfile.TemporaryDirectory() as elsewhere:
             yield folder if rank() == 0 else Path(elsewhere, "run")
@@ -145,7 +142,8 @@ def one_run(folder):
             "another process of this run was lost; the same command with --resume goes on from the "
             f"last checkpoint ({' '.join(str(error).split())[:100]})"
         ) from error
-    distributed.destroy_process_group()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def follow(run, **parts):

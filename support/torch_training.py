@@ -208,11 +208,12 @@ def averaged(model):
     """
 
     def update(averages, values, num_averaged):
-        n = int(num_averaged)
+        n = int(average.n_averaged)  # not that of the argument, on which a GPU would be waited for
         decay = min(AVERAGE_DECAY, (n + 1) / (n + 10))
         get_ema_multi_avg_fn(decay)(averages, values, num_averaged)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
 
 
 def set_learning_rate(optimizer, lr):

@@ -182,6 +182,14 @@ def test_one_rank_is_on_its_own(tmp_path):
         assert folder == tmp_path
 
 
+def test_one_process_under_torchrun_leaves_its_group(tmp_path):
+    where = {"init_method": f"file://{tmp_path / 'group'}", "rank": 0, "world_size": 1}
+    ranks.distributed.init_process_group("gloo", **where)
+    with ranks.one_run(tmp_path) as folder:
+        assert folder == tmp_path
+    assert not ranks.distributed.is_initialized()
+
+
 @pytest.mark.parametrize(
     ("device", "message"),
     [
