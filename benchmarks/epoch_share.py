@@ -1,7 +1,6 @@
 """What share of an epoch is not training: evaluation, pictures, checkpoints, tables.
 
-    python3 benchmarks/epoch_share.py                       # a stub, train.py, pytorch_cifar.py
-    python3 benchmarks/epoch_share.py --only stub           # half a minute
+    python3 benchmarks/epoch_share.py --only stub           # a minute and a half
     python3 benchmarks/epoch_share.py --only train --train-size 10000
 
 An epoch's training is its number of steps times the mean of those beside which nothing was written:
@@ -28,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support import data, tables
 from support.run import Run
 
-STEP_SECONDS, NUM_STEPS, STUB_EPOCHS = 1e-2, 50, 40
+STEP_SECONDS, NUM_STEPS, STUB_EPOCHS = 1e-2, 50, 180
+# as many epochs as show how often curves are drawn
 SCRIPTS = {
-    "train": ("train", []),
-    "cifar": ("pytorch_cifar", []),
-    "strong": ("pytorch_cifar", ["--model", "strong"]),
+    "train": ("train", ["--epochs", "8"]),
+    "cifar": ("pytorch_cifar", ["--epochs", "5"]),
+    "strong": ("pytorch_cifar", ["--model", "strong", "--epochs", "3"]),
 }
 
 
@@ -140,7 +140,7 @@ def main(argv=None):
     parser.add_argument("--only", nargs="*", choices=names, default=names, help="[all]")
     only, options = parser.parse_known_args(argv)  # the others are those of the scripts
     print(side_by_side.machine("numpy", "matplotlib"))
-    rows = [measure(name, options or ["--epochs", "3"]) for name in only.only]
+    rows = [measure(name, options) for name in only.only]
     columns = [("what", "<"), ("epochs", "d"), ("ms a step", ".2f"), ("s an epoch", ".2f")]
     columns += [("evaluating", ".1%"), ("not training", ".1%"), ("processor time", ".1%")]
     columns += [("s in all", ".1f")]
