@@ -22,7 +22,10 @@ SEAL_LENGTH = 64  # hexadecimal digits
 
 @dataclass
 class Position:
-    """Where training is: the epoch, the steps done in it, and the sums over these."""
+    """Where training is: the epoch, the steps done in it, and the sums over these.
+
+    has_means: whether the history has means over the steps as an epoch's training figures.
+    """
 
     epoch: int = 1
     step: int = 0
@@ -32,6 +35,7 @@ class Position:
     last_loss: float | None = None  # of a step
     lr: float = 0.0  # of the last step
     seconds: float = 0.0
+    has_means: bool = False
 
     def add(self, loss, num_images, num_correct, lr):
         """Count a step; loss: the mean over its images."""
@@ -39,6 +43,11 @@ class Position:
         self.num_correct += num_correct
         self.loss_sum += loss * num_images
         self.last_loss, self.lr = loss, lr
+
+    def next_epoch(self, has_means):
+        """Before the first step of the next epoch."""
+        last = {"last_loss": self.last_loss, "lr": self.lr}
+        return Position(epoch=self.epoch + 1, has_means=has_means, **last)
 
     def __str__(self):
         return (

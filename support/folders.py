@@ -44,8 +44,8 @@ def begin(folder, options, resume, fixed, facts):
         filters = folder.resolve() / "filters"
         filters.mkdir(parents=True, exist_ok=True)
         if resume:
-            remove_parts(folder)
-            remove_parts(filters)
+            for place in (folder, filters, folder / "page"):
+                remove_parts(place)
         else:
             write_json(folder / "config.json", options)
     return results
@@ -71,6 +71,7 @@ def claim(folder, options, resume, fixed=(), free=()):
             else:
                 print(f"the earlier runs are kept in {move_aside(folder)}")
         folder.resolve().mkdir(parents=True, exist_ok=True)
+        remove_parts(folder)
         write_json(folder / "config.json", options)
 
 

@@ -38,7 +38,7 @@ class Gallery:
         self.run, self.dataset, self.first_filters = run, dataset, first_filters
         self.before = first_filters()
         self._filters_begun = self._curves_begun = -math.inf  # when, the last ones
-        self._has_means = False  # whether the training figures are means over the epoch
+        self._num_drawn = 0  # epochs in the last ones
         self._title = run_title(run.folder, dataset)
         self._words = self._title, dataset.note
         if not run.is_finished:
@@ -58,22 +58,24 @@ class Gallery:
         folder = self.run.folder / "filters"
         self.run.writer.do(partial(plots.draw_conv_filters, epoch, step, filters, folder))
 
-    def after_epoch(self, history, mean_loss, is_last):
-        """Draw the curves, unless that was done a moment ago, or is done soon, after the test.
-
-        mean_loss: over the steps of the last epoch.
-        """
+    def after_epoch(self, history, is_last):
+        """Draw the curves, unless that was done a moment ago, or is done soon, after the test."""
         now = time.monotonic()
-        self._has_means = history[-1]["train_loss"] == mean_loss
         if not is_last and now - self._curves_begun >= CURVES_SECONDS:
             self._curves_begun = now
             self._draw_curves(history)
 
+    def at_end(self):
+        """Draw the curves, unless they have all epochs: the run has ended before a test."""
+        if len(self.run.history) > self._num_drawn and not self.run.is_finished:
+            self._draw_curves(self.run.history)
+
     def _draw_curves(self, history, test_acc=None):
         curves = {key: [row[key] for row in history] for key in history[-1]}
         title = self._title + (f", test {test_acc:.2%}" if test_acc is not None else "")
-        words = self.dataset.note, self.dataset.class_names, title, self._has_means
+        words = self.dataset.note, self.dataset.class_names, title, self.run.position.has_means
         plots.plot_training_progress(self.run.folder, curves, *words)
+        self._num_drawn = len(history)
 
     def after_training(self, logits, test_loss, losses=None, worst=None):
         """Draw and print what the test shows; returns what results.json says of it.

@@ -61,8 +61,7 @@ class Run:
         self._is_resumed = earlier_results is not None
         self._checkpoint_seconds = 60 * options.get("checkpoint_minutes", 5)
         self._checkpoints = Checkpoints(folder)
-        self._gallery = self._log = None
-        self._columns = {}
+        self._gallery, self._log, self._columns = None, None, {}
         self._max_epochs = self._batch_size = 0
 
     @classmethod
@@ -214,8 +213,8 @@ class Run:
         if then is not None:
             then()
         self.history.append(kept)
-        self.position = Position(epoch=at.epoch + 1, last_loss=at.last_loss, lr=at.lr)
-        self._hand_over(self._write_epoch, at.mean_loss)
+        self.position = at.next_epoch(has_means="train_loss" not in result)
+        self._hand_over(self._write_epoch)
         self.signals.obey()
 
     # --- how it ends ---
@@ -242,25 +241,21 @@ class Run:
         write_json(self.folder / "results.json", self.results)
 
     def save_checkpoint(self):
-        """Save what was restored, history and position, at once; the checkpoint before is kept.
-
-        Raises: Diverged, and leaves the files alone, if an array is not finite.
-        """
+        """Save a checkpoint at once. Raises: Diverged, and writes nothing, if it is not finite."""
         self._hand_over(self._checkpoints.save)
         self.writer.wait()
 
-    def _hand_over(self, write, *args):
-        """Have write(snapshot of what a checkpoint holds, *args) done by the writer."""
+    def _hand_over(self, write):
+        """Have write(snapshot of what a checkpoint holds) done by the writer."""
         self.writer.wait()  # before there are two copies
         snapshot = self._checkpoints.snapshot(self.position, self.history)
-        self.writer.do(partial(write, snapshot, *args))
+        self.writer.do(partial(write, snapshot))
         self._last_save = time.monotonic()
 
-    def _write_epoch(self, snapshot, mean_loss):
-        """What an epoch leaves; mean_loss: over its steps."""
+    def _write_epoch(self, snapshot):
+        """What an epoch leaves."""
         if self._gallery is not None:
-            is_last = snapshot.position.epoch > self._max_epochs
-            self._gallery.after_epoch(snapshot.history, mean_loss, is_last)
+            self._gallery.after_epoch(snapshot.history, snapshot.position.epoch > self._max_epochs)
         self._checkpoints.save(snapshot)
         write_table(self.folder / "history.csv", HISTORY_COLUMNS, snapshot.history)
 
@@ -273,9 +268,14 @@ class Run:
         try:
             if isinstance(error, Leave):
                 self.signals.obey()
-            self.writer.close()
         except BaseException as another:
-            end = another if error is None or isinstance(error, Leave) else error
+            end = another
+        try:
+            self.writer.close()
+            if self._gallery is not None and isinstance(end, Interrupted | Diverged | None):
+                self._gallery.at_end()
+        except BaseException as another:
+            end = end or another
         was_running = self.results.get("status") == "running"  # a finished one stays finished
         if was_running and isinstance(end, Exception | KeyboardInterrupt):
             with suppress(OSError):
@@ -283,9 +283,11 @@ class Run:
                 self.write_results(status="diverged" if is_diverged else "interrupted")
         if self._log is not None:
             self._log.close()
-        unlock(self.folder)
-        self.signals.release()
-        if end is not error:
+        self._gallery = None  # whoever keeps the run need not keep its images
+        if not self.writer.is_busy:  # else the lock ends with the process, after the last file
+            unlock(self.folder)
+        late = self.signals.release(f"{self.folder} is {self.results.get('status')}")
+        if (end := end or late) is not error:
             raise end
 
     def _stop(self, signum):

@@ -4,6 +4,8 @@ import signal
 import threading
 from contextlib import contextmanager
 
+from support.errors import Interrupted
+
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows does not have the last
 
 
@@ -37,12 +39,17 @@ class Signals:
                 if signal.getsignal(signum) is not signal.SIG_IGN:
                     self._earlier[signum] = signal.signal(signum, self._on_signal)
 
-    def release(self):
-        """Give signals back the effect they had; not so where several processes train together."""
+    def release(self, message):
+        """Give signals back the effect they had, and return what one that came ends with, with a
+        message; neither where several processes train together.
+        """
         # when one of them is lost, torchrun sends SIGTERM to the others, which have yet to say why
         # they end
         while self.agree is None and self._earlier:
             signal.signal(*self._earlier.popitem())
+        if self._signum is None or self.agree is not None:
+            return None
+        return Interrupted(self._signum, message)
 
     def obey(self):
         """Stop if there was a signal."""

@@ -1,9 +1,15 @@
 import dataclasses
+import os
+import signal
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 from support import files, gallery, plots
+from support.checkpoints import Position
+from support.errors import Diverged, Interrupted
 from support.read_runs import Record
+from support.run import Run
 from support.writer import Writer
 
 import numpy as np
@@ -21,7 +27,9 @@ def drawn(monkeypatch):
 
 
 def new_run(folder):
-    return SimpleNamespace(folder=folder, history=[], is_finished=False, writer=Writer())
+    position = Position(has_means=True)
+    parts = {"history": [], "is_finished": False, "writer": Writer(), "position": position}
+    return SimpleNamespace(folder=folder, **parts)
 
 
 def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
@@ -32,17 +40,53 @@ def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
     run = new_run(tmp_path)
     weights = rng.standard_normal((4, 3, 5, 5))
     pictures = gallery.Gallery(run, tiny_cifar, lambda: weights)
-    for epoch, seconds in enumerate([0.1, 9, 5.9, 0.2, 60], start=1):
+    most = gallery.CURVES_SECONDS
+    for epoch, seconds in enumerate([0.1, 9, most - 9.1, 0.2, most], start=1):
         clock[0] += seconds
         run.history.append({"epoch": epoch, "train_loss": 0.5})
-        pictures.after_epoch(run.history, 0.5, is_last=False)
+        pictures.after_epoch(run.history, is_last=False)
     assert drawn == [[1], [1, 2, 3, 4], [1, 2, 3, 4, 5]]
-    clock[0] += 60
-    run.history.append({"epoch": 6, "train_loss": 0.5})
-    pictures.after_epoch(run.history, 0.5, is_last=True)  # after the test they are drawn anyway
+    pictures.at_end()
     assert len(drawn) == 3
+    clock[0] += most
+    run.history.append({"epoch": 6, "train_loss": 0.5})
+    pictures.after_epoch(run.history, is_last=True)  # after the test they are drawn anyway
+    assert len(drawn) == 3
+    pictures.at_end()
     pictures.after_training(np.eye(10)[tiny_cifar.test_y], 0.5)
-    assert drawn[3:] == [[1, 2, 3, 4, 5, 6]]
+    assert drawn[3:] == [[1, 2, 3, 4, 5, 6]] * 2
+
+
+@pytest.mark.parametrize("end", ["signal", "diverged", "no test", "test", "error"])
+def test_a_run_that_ends_has_curves_of_all_its_epochs(drawn, tiny_cifar, tmp_path, end):
+    """One that is resumed after its last epoch labels them as a whole one does."""
+    ends = {"signal": Interrupted, "diverged": Diverged, "error": ZeroDivisionError}
+
+    def train(resume):
+        with Run.start(tmp_path / "run", {"epochs": 3}, resume) as run:
+            run.show(tiny_cifar, lambda: np.zeros((4, 3, 5, 5)))
+            run.restore_arrays({"w": np.zeros(1)})
+            for _ in run.epochs(3):
+                for _ in run.batches(4, 2, seed=0):
+                    run.count(0.5, 1, 0.1)
+                run.end_epoch(lambda: (0.5, 0.5))
+            if end == "signal" and not resume:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if end == "diverged":
+                raise Diverged("planned")
+            if end == "error":
+                raise ZeroDivisionError
+            run.finish((lambda: (np.eye(10)[tiny_cifar.test_y], 0.5)) if end != "no test" else None)
+        return run
+
+    with pytest.raises(ends[end]) if end in ends else nullcontext():
+        train(resume=False)
+    assert [epochs[-1] for epochs in drawn] == ([1] if end == "error" else [1, 3])
+    if end in ("signal", "test"):
+        run = train(resume=True)
+        assert run.position.has_means
+        assert run._gallery is None  # nor are the images kept with it
+        assert len(drawn) == (3 if end == "signal" else 2)
 
 
 def test_filters_are_drawn_now_and_then_and_after_each_epoch(tiny_cifar, tmp_path, monkeypatch):
@@ -68,16 +112,15 @@ def test_filters_are_drawn_now_and_then_and_after_each_epoch(tiny_cifar, tmp_pat
     assert drawn == [(0, 0, 0), (1, 200, 1), (1, 300, 2), (2, 200, 3), (2, 300, 5), (3, 300, 5)]
 
 
-@pytest.mark.parametrize(("train_loss", "has_means"), [(0.5, True), (0.4, False)])
-def test_training_figures_are_means_unless_the_run_measures_them(
-    tiny_cifar, tmp_path, monkeypatch, rng, train_loss, has_means
-):
-    drawn = []
-    monkeypatch.setattr(plots, "plot_training_progress", lambda *words: drawn.append(words))
-    weights = rng.standard_normal((4, 3, 5, 5))
-    pictures = gallery.Gallery(new_run(tmp_path), tiny_cifar, lambda: weights)
-    pictures.after_epoch([{"epoch": 1, "train_loss": train_loss}], 0.5, is_last=False)
-    assert drawn[0][-1] is has_means
+def test_training_figures_are_means_unless_the_run_measures_them(tmp_path):
+    for name, measured in (("means", {}), ("measured", {"train_loss": 0.4, "train_acc": 0.5})):
+        with Run.start(tmp_path / name) as run:
+            run.restore_arrays({"w": np.zeros(1)})
+            for _ in run.epochs(1):
+                for _ in run.batches(4, 2, seed=0):
+                    run.count(0.5, 1, 0.1)
+                run.end_epoch(lambda: {"valid_loss": 0.4, "valid_acc": 0.5} | measured)  # noqa: B023
+        assert run.position.has_means is not bool(measured)
 
 
 @pytest.mark.parametrize(

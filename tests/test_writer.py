@@ -12,7 +12,8 @@ from pathlib import Path
 from support import files, tables
 from support.checkpoints import Arrays, unsealed
 from support.errors import Diverged, Interrupted, one_line_errors
-from support.locks import is_in_use
+from support.folders import folder_of_runs
+from support.locks import is_in_use, unlock
 from support.run import Run
 from support.start import ROOT
 from support.writer import Writer
@@ -259,6 +260,76 @@ def test_what_goes_wrong_in_the_thread_does_not_hide_what_went_wrong_before(tmp_
         raise KeyError("first")
     assert run.results["status"] == "interrupted"
     assert not is_in_use(tmp_path / "run")
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+def test_the_folder_stays_locked_until_the_last_file_is_written(tmp_path, monkeypatch, is_patient):
+    """A second Ctrl-C comes while the first one waits for the writer, or a third as well."""
+    events, may_end = [], threading.Event()
+    monkeypatch.setattr("support.run.unlock", lambda folder: events.append("unlocked"))
+    run = Run.start(tmp_path / "run")
+    run.writer.do(lambda: (may_end.wait(60), events.append("written")))
+
+    def stop(_signum):
+        if is_patient:
+            may_end.set()
+        else:
+            monkeypatch.setattr(run.writer, "close", second)
+        raise KeyboardInterrupt
+
+    def second():
+        raise KeyboardInterrupt
+
+    run.signals._stop = stop
+    with pytest.raises(KeyboardInterrupt), run, run.signals.anywhere():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    assert events == (["written", "unlocked"] if is_patient else [])
+    may_end.set()
+    run.writer.wait()
+    unlock(tmp_path / "run")
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_signal_after_the_last_step_keeps_the_next_run_from_beginning(tmp_path, is_resumed):
+    """Within the writing of the results, or to a run that was finished before."""
+    run, is_reached = Run.start(tmp_path / "run", {"epochs": 1}), []
+    if is_resumed:
+        train(run, np.zeros(3), epochs=1)
+        run = Run.start(tmp_path / "run", {"epochs": 1}, resume=True)
+    write_results = run.write_results
+
+    def last(**values):
+        write_results(**values)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run.write_results = last
+    with pytest.raises(Interrupted, match="run is finished") as stop, run:
+        if is_resumed:
+            os.kill(os.getpid(), signal.SIGTERM)
+        run.restore_arrays({"0.fc.weights": np.zeros(3)})
+        for _ in run.epochs(1):
+            for _ in run.batches(2, 2, seed=1):
+                run.count(0.5, 1, 0.1)
+            run.end_epoch(lambda: (0.5, 0.5))
+        run.finish()
+        is_reached.append(True)
+    assert is_reached  # it ends first
+    assert stop.value.signum == signal.SIGTERM
+    assert files.read_json(tmp_path / "run" / "results.json")["status"] == "finished"
+    assert not is_in_use(tmp_path / "run")
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    folder = tmp_path / "runs" / "run"
+    train(Run.start(folder, {"epochs": 3}), np.zeros(3), epochs=2)
+    left = [folder / place / f"{files.PART}1-x" for place in ("", "filters", "page", "..")]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    with folder_of_runs(tmp_path / "runs", {"epochs": 3}, resume=True):
+        train(Run.start(folder, {"epochs": 3}, resume=True), np.zeros(3))
+    assert not [path for path in left if path.exists()]
 
 
 KILLED = """
