@@ -37,9 +37,8 @@ def parts_here(root=ROOT):
 
 def read(path):
     """The text of a file. Raises: OSError; ValueError if it is none."""
-    return path.read_text(
-        encoding="utf-8-sig"
-    )  # an editor on Windows may have put a mark before it
+    # an editor on Windows may have put a mark before it
+    return path.read_text(encoding="utf-8-sig")
 
 
 def template(parts):
