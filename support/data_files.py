@@ -7,7 +7,7 @@ import gzip
 import re
 import sys
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 
 class DataError(ValueError):
@@ -75,16 +75,6 @@ def read_bytes(path, limit):
     if len(content) > limit:
         raise DataError(f"{path} is larger than {limit:,} bytes when unpacked")
     return content
-
-
-def remove_parts(path):
-    """Remove what killed processes left of a file that they wrote as files.whole does.
-
-    Who is writing it at this moment fails then, and does without.
-    """
-    for part in path.parent.glob(f".part-*{path.name}"):
-        with suppress(OSError):
-            part.unlink()
 
 
 def warn(message):

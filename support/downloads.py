@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from support import files
-from support.data_files import NotFoundError, remove_parts
+from support.data_files import NotFoundError
 
 REACH_SECONDS = 8  # how long a mirror may take to answer at all
 STALL_SECONDS = 10  # how long a download may stand still
@@ -76,7 +76,7 @@ def _fetch(pooch, downloader, url, path, md5):
 
     Raises: OSError; ValueError if it is not what it should be.
     """
-    remove_parts(path)
+    files.remove_parts(path.parent, path.name)
     with files.whole(path) as temporary:
         downloader(url, str(temporary), None)
         got = pooch.file_hash(temporary, "md5")

@@ -69,9 +69,12 @@ def flush_folder(folder):
             os.close(descriptor)
 
 
-def remove_parts(folder):
-    """Remove what a process left that was killed while it wrote; no other may write there."""
-    for path in folder.glob(f"{PART}*"):
+def remove_parts(folder, name=""):
+    """Remove what killed processes left of the files in a folder, or of the one of this name.
+
+    Who is writing one at this moment fails.
+    """
+    for path in folder.glob(f"{PART}*{name}"):
         with suppress(OSError):
             path.unlink()
 

@@ -109,10 +109,6 @@ class Record:
 
         return self.read(name, read, {}, MAX_HISTORY_BYTES)
 
-    def arrays(self, name):
-        """The arrays of an .npz file by name."""
-        return self.read(name, files.read_arrays, {}, MAX_ARRAY_BYTES)
-
     def paths(self, pattern):
         """What is in the folder under names of that pattern, numbers in them sorted as numbers:
         epoch_100 after epoch_99. None if it has just been moved.

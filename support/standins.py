@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from support import files
-from support.data_files import remove_parts, warn
+from support.data_files import warn
 from support.drawing import own_settings
 
 import numpy as np
@@ -87,7 +87,7 @@ def _keep(path, images, labels):
     """Save images and labels for the next time, and do without where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_parts(path)
+        files.remove_parts(path.parent, path.name)
         with files.whole(path) as temporary, temporary.open("wb") as file:
             for part in (images, labels, _checksum(images, labels)):
                 file.write(part)

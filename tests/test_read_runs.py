@@ -3,7 +3,7 @@ from pathlib import Path
 
 from support import files, read_runs, tables
 from support.locks import unlock
-from support.read_runs import Record
+from support.read_runs import MAX_ARRAY_BYTES, Record
 from support.run import HISTORY_COLUMNS, Run
 
 import numpy as np
@@ -22,13 +22,17 @@ def folder(tmp_path):
     return tmp_path
 
 
+def arrays_of(run):
+    return run.read("model.npz", files.read_arrays, {}, MAX_ARRAY_BYTES)
+
+
 def test_a_run_is_read(folder):
     run = Record(folder)
     assert (run.state, run.num_epochs, run.test_acc, run.seconds) == ("finished", 2, 0.875, 4)
     assert run.milliseconds_a_step == 1000 * 4 / (2 * 21)
     assert run.history["epoch"] == [1, 2]
     assert run.epochs[1] == dict.fromkeys(HISTORY_COLUMNS, 0.5) | {"epoch": 2, "seconds": 2}
-    assert run.arrays("model.npz")["0.conv1.weights"].shape == (2, 25)
+    assert arrays_of(run)["0.conv1.weights"].shape == (2, 25)
     assert run.problems == []
 
 
@@ -47,7 +51,7 @@ def test_what_is_no_file_is_not_opened(tmp_path, make):
     for name in names:
         make(tmp_path / name)
     run = Record(tmp_path)
-    assert run.arrays("model.npz") == {}
+    assert arrays_of(run) == {}
     assert len(run.problems) == len(names)
     assert all("cannot be read: it is not a file" in problem for problem in run.problems)
 
@@ -56,7 +60,7 @@ def test_a_file_that_is_far_too_large_is_not_read(folder):
     for name in ("results.json", "history.csv", "model.npz"):
         os.truncate(folder / name, 300_000_000)  # takes no room
     run = Record(folder)
-    assert run.arrays("model.npz") == {}
+    assert arrays_of(run) == {}
     assert len(run.problems) == 3
     assert all("300,000,000 bytes, expected at most" in problem for problem in run.problems)
 
@@ -102,7 +106,7 @@ def test_what_is_not_there_is_empty_and_no_problem(tmp_path, name):
     run = Record(tmp_path / name)
     assert (run.results, run.config, run.history, run.epochs) == ({}, {}, {}, [])
     assert (run.test_acc, run.milliseconds_a_step, run.seconds) == (None, None, 0)
-    assert (run.arrays("model.npz"), run.rows("losses.csv", ("epoch",))) == ({}, [])
+    assert (arrays_of(run), run.rows("losses.csv", ("epoch",))) == ({}, [])
     assert run.problems == []
     assert run.state == ("damaged" if name == "empty" else "missing")
 
@@ -116,7 +120,7 @@ def test_a_damaged_file_is_a_sentence_and_the_rest_is_read(folder, name):
         "config.json": run.config,
         "results.json": run.results,
         "history.csv": run.history,
-        "model.npz": run.arrays("model.npz"),
+        "model.npz": arrays_of(run),
     }
     assert [key for key, value in empty.items() if not value] == [name]
     [problem] = run.problems
