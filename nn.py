@@ -139,9 +139,9 @@ def size_rows(net):
     field, jump = 1, 1  # rows of pixels that an output sees, and from an output to the next
     for layer in net:
         output = tuple(layer.shape[1:])
-        if len(output) < 3:
+        if layer.has_params and len(output) < 3:
             field = None
-        else:
+        elif field is not None:
             window = getattr(layer, "kernel_size", getattr(layer, "pool_size", 1))
             field += (window - 1) * jump
             jump *= getattr(layer, "stride", 1)

@@ -238,7 +238,8 @@ def test_summary_of_the_labs_network(rng):
     assert rows["conv2"].output == (32, 14, 14)
     assert rows["conv2"].multiply_adds == 14 * 14 * 32 * 16 * 25
     assert rows["fc3"].num_params == 1568 * 512 + 512
-    assert rows["fc3"].receptive_field is None
+    assert rows["flatten3"].receptive_field == 16
+    assert [rows[name].receptive_field for name in ("fc3", "relu3", "logits")] == [None] * 3
 
 
 def test_summary_counts_what_the_layers_really_keep(rng):

@@ -28,7 +28,8 @@ async function decode(spec) {
       layer.bias = taken(layer.F);
       layer.numParams = layer.weights.length + layer.bias.length;
     }
-    sight = shape.length === 3 ? sightOf(layer, sight) : {receptiveField: null, jump: null, start: null};
+    if (["fc", "softmax"].includes(layer.kind)) sight = {receptiveField: null, jump: null, start: null};
+    else if (sight.receptiveField) sight = sightOf(layer, sight);
     return Object.assign(layer, sight);
   });
   return {...spec, weights: null, layers};

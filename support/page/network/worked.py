@@ -59,9 +59,12 @@ def worked_example(network, image, label):
     layers.append({"name": "softmax", "kind": "softmax"})
     shown, field, jump = [], 1, 1
     for layer, out in zip(layers, [*outs, shares], strict=True):
-        field += (layer.get("k", layer.get("size", 1)) - 1) * jump
-        jump *= layer.get("stride", 1)
-        shown.append(_shown(layer, out) | {"receptive_field": field if out.ndim == 3 else None})
+        if layer["kind"] in ("fc", "softmax"):
+            field = None  # all of the image
+        elif field is not None:
+            field += (layer.get("k", layer.get("size", 1)) - 1) * jump
+            jump *= layer.get("stride", 1)
+        shown.append(_shown(layer, out) | {"receptive_field": field})
     return {
         "label": label,
         "layers": shown,
