@@ -22,20 +22,26 @@ PR_SET_PDEATHSIG = 1
 
 
 def main():
-    end_with_parent()
-    set_limits(json.loads(sys.argv[1]))
+    limits = json.loads(sys.argv[1])
+    end_with(limits["parent"])
+    set_limits(limits)
     del sys.argv[:2]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def end_with_parent():
-    """Let Linux kill this process if grade.py is killed, which could not do it any more."""
+def end_with(parent):
+    """Let Linux kill this process if grade.py is killed, which could not do it any more.
+
+    parent: the number of its process.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it was, just before
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def set_limits(limits):
-    """limits: the entries of marks.toml, and seconds those of this process."""
+    """limits: the entries of marks.toml; seconds: those of this process."""
     if resource is None:
         return
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it: the process would go on

@@ -43,7 +43,8 @@ def run(room, module, arguments, limits, seconds):
     limits: the Limits of marks.toml; seconds: of the clock, and of the processor.
     """
     start = [sys.executable, "-s", "-B", "-u", str(room.start)]
-    start += [json.dumps({**asdict(limits), "seconds": seconds}), module, *map(str, arguments)]
+    told = {**asdict(limits), "seconds": seconds, "parent": os.getpid()}
+    start += [json.dumps(told), module, *map(str, arguments)]
     options = {"cwd": room.scratch, "env": _environment(room.scratch), "stdin": subprocess.DEVNULL}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **other_user()}
     begun, size = time.monotonic(), _written(room.folder)[0]

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -31,7 +32,10 @@ FOREIGN += ("PYTHONSAFEPATH", "PYTHONIOENCODING", "PYTHONWARNINGS", "PYTHONOPTIM
 FOREIGN += ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 hypothesis.settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "suite",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 standins._glyph_distances = functools.cache(standins._glyph_distances)  # drawn from in many tests
 
@@ -48,6 +52,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     hypothesis.settings.load_profile("suite")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("REAL_DATA_DIR", os.environ.pop("DATA_DIR", "") or str(ROOT / "datasets"))
     for name in list(os.environ):
         foreign = name.upper().endswith("_PROXY") or name.startswith(("TORCH", "TQDM_"))

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -40,6 +41,7 @@ def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
     run = new_run(tmp_path)
     weights = rng.standard_normal((4, 3, 5, 5))
     pictures = gallery.Gallery(run, tiny_cifar, lambda: weights)
+    run.writer.wait()  # one thread at a time draws
     most = gallery.CURVES_SECONDS
     for epoch, seconds in enumerate([0.1, 9, most - 9.1, 0.2, most], start=1):
         clock[0] += seconds
@@ -58,9 +60,13 @@ def test_curves_are_drawn_after_an_epoch_unless_they_just_were(
 
 
 @pytest.mark.parametrize("end", ["signal", "diverged", "no test", "test", "error"])
-def test_a_run_that_ends_has_curves_of_all_its_epochs(drawn, tiny_cifar, tmp_path, end):
+def test_a_run_that_ends_has_curves_of_all_its_epochs(
+    drawn, tiny_cifar, tmp_path, monkeypatch, end
+):
     """One that is resumed after its last epoch labels them as a whole one does."""
     ends = {"signal": Interrupted, "diverged": Diverged, "error": ZeroDivisionError}
+
+    monkeypatch.setattr(gallery, "CURVES_SECONDS", math.inf)
 
     def train(resume):
         with Run.start(tmp_path / "run", {"epochs": 3}, resume) as run:
@@ -154,6 +160,7 @@ def test_after_the_test_every_picture_has_a_title_and_what_the_page_needs_lies_a
     weights = rng.standard_normal((4, 3, 5, 5))
     run = new_run(tmp_path)
     pictures = gallery.Gallery(run, tiny_cifar, lambda: weights)
+    run.writer.wait()
     names = ("train_loss", "valid_loss", "train_acc", "valid_acc", "lr")
     run.history.append({"epoch": 1, **dict.fromkeys(names, 0.5)})
     pictures.after_training(np.eye(10)[(tiny_cifar.test_y + 1) % 10], 0.5)

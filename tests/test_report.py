@@ -468,7 +468,7 @@ def test_a_full_disk_is_said_without_advice_for_trainings(tmp_path, monkeypatch)
 def test_watching_rewrites_the_page_after_an_epoch(tmp_path):
     folder = write_run(tmp_path / "train", status="running", epochs=1)
     command = [sys.executable, ROOT / "report.py", "--watch", "--save-dir", tmp_path]
-    watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
+    watcher = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         path = tmp_path / "report.html"
         wait_until(lambda: path.exists() and "training, 1 epoch," in path.read_text())
@@ -484,11 +484,6 @@ def test_watching_rewrites_the_page_after_an_epoch(tmp_path):
     finally:
         watcher.kill()
         watcher.wait()
-
-
-def heed_ctrl_c():
-    """What a shell starts in the background is deaf to it, and so is what that starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(condition):
@@ -543,7 +538,6 @@ def test_a_stopped_report_waits_for_the_script_it_runs(tmp_path):
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=heed_ctrl_c,
     )
     try:
         wait_until((tmp_path / "ready").exists)

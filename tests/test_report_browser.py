@@ -283,7 +283,7 @@ def test_play_goes_to_the_end_and_pauses_when_pressed_again(browser, rising):
     assert button.text == "Play"
     button.send_keys(Keys.ENTER)
     assert button.text == "Pause"
-    wait_for(browser, f"{here} === '2'")
+    wait_for(browser, f"Number({here}) >= 2")
     browser.execute_script("document.querySelector('.play').click()")
     stopped = control.get_property("value")
     time.sleep(1.5)

@@ -358,7 +358,8 @@ def test_a_run_that_is_killed_while_it_writes_leaves_whole_files_and_ends_with_t
         process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
         resume = ["resume"]
         while number < 4 and process.poll() is None:
-            if list(folder.glob(f"{files.PART}*")) and rng.random() < 0.05:
+            is_there = (folder / "results.json").exists()
+            if is_there and list(folder.glob(f"{files.PART}*")) and rng.random() < 0.05:
                 process.kill()  # in the middle of writing
                 break
             time.sleep(0.001)

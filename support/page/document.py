@@ -86,7 +86,7 @@ def follow(save_dir, handed_in=None, networks="default"):
     Where that fails, because a folder was moved meanwhile or a disk is full, it is tried again.
     """
     handed_in = handed_in or hand_in.HandIn()
-    before, said = _progress(save_dir, handed_in), None
+    before, said = None, None  # a run may have got on while the first page was written
     try:
         while True:
             time.sleep(WATCH_SECONDS)

@@ -38,6 +38,7 @@ class Why {
   }
 
   async start() {
+    clearTimeout(this.timer);
     const turn = ++this.turn, isNamed = this.results.size > 1;
     this.isDue = false;
     this.rows = [...this.results].map(([network, result]) => new WhyRow(network, result, this.asked, isNamed, this.said));
