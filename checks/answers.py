@@ -135,11 +135,7 @@ def conventions(net, rows):
     flat = sum(
         size for size, layer in zip(outputs, net, strict=True) if is_view(layer)
     )  # Flatten's output is its input, seen as a vector
-    columns = sum(
-        prod(layer.shape[2:]) * layer.input_shape[1] * layer.kernel_size**2
-        for layer in net
-        if hasattr(layer, "kernel_size")
-    )
+    columns = sum(num_columns(layer) for layer in net if hasattr(layer, "kernel_size"))
     counts = {
         "the output of every layer": sum(outputs),
         "the images and the output of every layer": images + sum(outputs),
@@ -148,6 +144,27 @@ def conventions(net, rows):
     counts |= {f"{what}, Flatten's not twice": n - flat for what, n in counts.items()}
     with_columns = {f"{what}, and the columns of im2col": n + columns for what, n in counts.items()}
     return counts | with_columns
+
+
+def num_columns(layer):
+    """How many numbers im2col makes of an image for a convolution."""
+    return prod(layer.shape[2:]) * layer.input_shape[1] * layer.kernel_size**2
+
+
+def plain_bytes(net):
+    """Bytes an image, in float32, of what layers.py keeps, as train.py --summary measures it.
+
+    im2col's columns; the inputs of FC and ReLU; 8 bytes for the place of each maximum.
+    """
+    kept = 0
+    for layer in net:
+        if hasattr(layer, "kernel_size"):
+            kept += ITEMSIZES["float32"] * num_columns(layer)
+        elif hasattr(layer, "pool_size"):
+            kept += 8 * prod(layer.shape[1:])
+        elif not is_view(layer):
+            kept += ITEMSIZES["float32"] * prod(layer.input_shape[1:])
+    return kept
 
 
 def least_bytes(net):
@@ -182,6 +199,9 @@ def check_memory(answer, net, rows, batch_size):
     }
     accepted["only what backward needs, with a byte a maximum and a ReLU's sign"] = (
         batch_size * least_bytes(net)
+    )
+    accepted["what layers.py keeps, with im2col's columns and 8 bytes for a maximum's place"] = (
+        batch_size * plain_bytes(net)
     )
     for what, number in accepted.items():
         if answer == number:

@@ -152,6 +152,7 @@ def test_what_backward_needs_is_what_the_fast_layers_keep():
     fast_layers = pytest.importorskip("fast_layers")
     net = train.build_net(fast_layers, 50, np.random.default_rng(0))
     assert sum(row.kept_bytes for row in nn.summary_rows(net, 50)) == 50 * answers.least_bytes(NET)
+    assert sum(row.kept_bytes for row in nn.summary_rows(NET, 50)) == 50 * answers.plain_bytes(NET)
 
 
 @pytest.mark.parametrize(
