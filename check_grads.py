@@ -44,7 +44,7 @@ LAB_STEPS = 8 * 1_100  # of its training: 8 epochs of 55,000 images, 50 at a tim
 class Config:
     save_dir: str = folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
     layers: str = option("layers", "module with the layers, or a file, my_layers.py")
-    only: str = option("", "check one class, FC, or one method, FC.forward")
+    only: str = option("", "check one class, FC, or one method, FC.forward; not with --task")
     task: str = option("", "check a script in PyTorch instead", choices=("", "3", "4", "bonus"))
 
 

@@ -132,12 +132,18 @@ def start(config, mnist):
     return layers
 
 
+def print_summary(config):
+    net = build_net(
+        load_layers(config.layers), config.batch_size, np.random.default_rng(config.seed)
+    )
+    print(nn.summary(net, config.batch_size))
+
+
 def main(argv=None):
     config = parse(Config, argv, __doc__, "train")
     with one_line_errors(data.DataError):
         if config.summary:
-            layers, rng = load_layers(config.layers), np.random.default_rng(config.seed)
-            print(nn.summary(build_net(layers, config.batch_size, rng), config.batch_size))
+            print_summary(config)
         else:
             run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 

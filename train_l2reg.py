@@ -1,7 +1,7 @@
 """Task 2: the network of Task 1 with L2 regularization, for several weight decays λ.
 
-    python3 train_l2reg.py                        # λ = 1e-3, 1e-2, 1e-1 into out/train_l2reg/
-    python3 train_l2reg.py --resume --weight-decay 0.03    # one more, beside those
+    python3 train_l2reg.py      # λ = 1e-3, 1e-2, 1e-1 into out/train_l2reg/
+    python3 train_l2reg.py --resume --weight-decay 1e-3 1e-2 3e-2 1e-1    # and one more
 
 The weights of conv1, conv2 and fc3 are regularized; biases and the last layer are not.
 """
@@ -113,7 +113,10 @@ def train_one(layers, config, mnist, folder, weight_decay):
 def main(argv=None):
     config = parse(Config, argv, __doc__, "train_l2reg")
     with one_line_errors(data.DataError):
-        run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
+        if config.summary:
+            train.print_summary(config)
+        else:
+            run(config, data.load_mnist(config.data_dir, config.dataset, config.train_size))
 
 
 if __name__ == "__main__":

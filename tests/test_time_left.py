@@ -78,7 +78,7 @@ def lines_of_a_script(monkeypatch, tmp_path, is_terminal):
 
     monkeypatch.setattr(missing_runs, "call", call)
     monkeypatch.setattr(missing_runs, "SCRIPTS", {"train": "results.json"})
-    assert missing_runs.run_missing(tmp_path, {}) == 0
+    assert missing_runs.run_missing(tmp_path, {}, {"train": (1, 120)}) == 0
 
 
 def test_a_log_gets_few_lines(tmp_path, monkeypatch, capsys):

@@ -322,8 +322,9 @@ class ReLU(layers.ReLU):
 # --- beside training ----------------------------------------------------------------------------
 
 
-def test_summary_needs_no_data_and_writes_nothing(script, tmp_path):
-    done = script("train.py", "--summary", "--data-dir", tmp_path / "none")
+@pytest.mark.parametrize("name", ["train.py", "train_l2reg.py"])
+def test_summary_needs_no_data_and_writes_nothing(script, tmp_path, name):
+    done = script(name, "--summary", "--data-dir", tmp_path / "none")
     assert done.returncode == 0, done.stderr
     assert "821,706" in done.stdout
     assert not (tmp_path / "out").exists()
