@@ -57,8 +57,10 @@ class Convolution(Contiguous, layers.Convolution):
         )
 
     def backward_params(self, grad_out):
+        grad_out = self.checked_grad(grad_out)
+        x = np.asarray(self.x, grad_out.dtype)  # weights of another type may have come since
         grad_weights, grad_bias = kernels.conv_backward_params(
-            self.checked_grad(grad_out), self.x, self.kernel_size, self.pad, self.stride
+            grad_out, x, self.kernel_size, self.pad, self.stride
         )
         return [[self.weights, grad_weights], [self.bias, grad_bias], self.name]
 
@@ -124,7 +126,7 @@ class FC(Contiguous, layers.FC):
 
     def backward_params(self, grad_out):
         grad_out = self.checked_grad(grad_out)
-        grad_weights = kernels.matmul(grad_out.T, self.x)
+        grad_weights = kernels.matmul(grad_out.T, np.asarray(self.x, grad_out.dtype))
         return [[self.weights, grad_weights], [self.bias, grad_out.sum(axis=0)], self.name]
 
 

@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
 """im2col: a convolution becomes one matrix product.
 
 A filter of fh x fw pixels looks at one window of the image at a time. im2col copies every window
@@ -27,8 +28,8 @@ Every pixel is copied up to fh*fw times. That is the price for letting a matrix 
 which libraries run near a processor's peak; fast_layers.py gets there without the copies. For N
 images, a window has N columns, side by side.
 
-Axes: N images, C channels, H, W rows and columns; fh, fw rows and columns of the window (the field);
-OH, OW rows and columns of window positions.
+Axes: N images, C channels, H, W rows and columns; fh, fw rows and columns of the window (the
+field); OH, OW rows and columns of window positions.
 Source: Chellapilla et al., High Performance Convolutional Neural Networks for Document Processing,
 2006.
 """
@@ -67,7 +68,7 @@ def im2col_cython(x, int field_height, int field_width, int padding, int stride)
     return cols
 
 
-# real[:, ::1]: an array of two axes, without gaps along the last one; nogil: no Python objects in it
+# real[:, ::1]: an array of two axes, without gaps along the last one; nogil: no Python objects here
 cdef void copy_windows(const real[:, :, :, ::1] padded, real[:, ::1] cols,
                        int fh, int fw, int stride, int OH, int OW) noexcept nogil:
     cdef Py_ssize_t C = padded.shape[0], N = padded.shape[3]
@@ -85,8 +86,8 @@ cdef void copy_windows(const real[:, :, :, ::1] padded, real[:, ::1] cols,
 
 def col2im_cython(cols, int N, int C, int H, int W,
                   int field_height, int field_width, int padding, int stride):
-    """The adjoint (transpose) of im2col_cython, not its inverse: every column is added to the pixels
-    that it was copied from.
+    """The adjoint (transpose) of im2col_cython, not its inverse: every column is added to the
+    pixels that it was copied from.
 
     Where windows overlap a pixel gets the sum: it had a part in all of these outputs.
     Shapes: cols (C*fh*fw, OH*OW*N) -> (N, C, H, W). The type is treated as by im2col_cython.
@@ -122,12 +123,12 @@ cdef void add_windows(const real[:, ::1] cols, real[:, :, :, ::1] padded,
                             padded[c, y * stride + i, x * stride + j, n] += cols[row, column + n]
 
 
-def as_float(array):
+cdef as_float(array):
     array = np.asarray(array)
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
-def num_positions(size, field, padding, stride):
+cdef num_positions(size, field, padding, stride):
     """How many windows of `field` pixels there are on `size` pixels: OH or OW."""
     if field < 1 or stride < 1 or padding < 0:
         raise ValueError(

@@ -101,6 +101,9 @@ class BuildExt(build_ext):
             file_name = self.get_ext_filename(extension.name)
             if Path(self.build_lib, file_name).exists():
                 new = shutil.copy(Path(self.build_lib, file_name), HERE / f"{file_name}.new")
+                if sys.platform == "win32" and (HERE / file_name).exists():
+                    # a file in use can be renamed there, and not replaced
+                    (HERE / file_name).replace(HERE / f"{file_name}.old")
                 Path(new).replace(HERE / file_name)
 
     def _can_compile(self, program, flags=None):

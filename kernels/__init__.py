@@ -17,10 +17,9 @@ from kernels.machine import (
     instruction_sets,
     set_instruction_set,
     set_num_threads,
-    zeros,
 )
 from kernels.pooling import pool_backward, pool_forward
-from kernels.products import column_bounds, matmul
+from kernels.products import matmul
 from kernels.sparse import set_skip_zeros
 from kernels.winograd import set_winograd
 
@@ -28,7 +27,6 @@ __all__ = [
     "MAX_THREADS",
     "add_scaled",
     "aligned",
-    "column_bounds",
     "conv_backward_inputs",
     "conv_backward_params",
     "conv_forward",
@@ -47,7 +45,6 @@ __all__ = [
     "set_num_threads",
     "set_skip_zeros",
     "set_winograd",
-    "zeros",
 ]
 
 # The kernels share a batch out among threads of their own; the threads of BLAS would only fight

@@ -1,6 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Convolution at stride 1, done directly; what else there is goes to lowered.pyx, and grads that are
-mostly zero to sparse.pyx; forward, 5x5 in float32 goes to winograd.pyx where that is faster.
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
+"""Convolution at stride 1, done directly; what else there is goes to lowered.pyx, grads that are
+mostly zero go to sparse.pyx; forward, 5x5 in float32 goes to winograd.pyx where that is faster.
 
 A few outputs stay in the processor's registers while pixels and weights stream by, and no matrix of
 columns is made. vector_kernels.h has the loops and a picture of them.

@@ -1,7 +1,8 @@
-/* The instruction sets that vector_kernels.h has kernels for. 0, "none", leaves all products to BLAS: it
-   is what compilers other than GCC and Clang get, and -DNO_VECTORS tries it. */
+/* The instruction sets that vector_kernels.h has kernels for. 0, "none", leaves all products to BLAS:
+   it is what other compilers than GCC and Clang get, and other processors; so does GCC for Windows,
+   which does not align vectors on the stack. -DNO_VECTORS tries it. */
 
-#if defined(__GNUC__) && !defined(NO_VECTORS)
+#if defined(__GNUC__) && !defined(NO_VECTORS) && (defined(__clang__) || !defined(__MINGW64__))
 #define VECTORS
 #endif
 

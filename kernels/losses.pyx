@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
 """Softmax and its cross-entropy against a distribution: a row an image, reckoned in float64.
 
 In NumPy these are a dozen calls on some hundred numbers, which at batch 1 take as long as a layer.

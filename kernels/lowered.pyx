@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
 """Convolution as a matrix product (im2col), one image at a time: any stride and padding.
 
 A batch in columns has k*k copies of every pixel, far more than the cache holds; so an image is

@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
 """How the kernels run: the number of threads, the instruction set, and memory for arrays.
 
 Threads: work is cut into as many parts as there are threads, part t of T from n*t//T up to
@@ -90,7 +91,7 @@ def instruction_sets():
 
 
 def get_instruction_set():
-    """Name of the instruction set in use; the best one, until set_instruction_set says otherwise."""
+    """Name of the instruction set in use; the best one until set_instruction_set says otherwise."""
     return instruction_sets()[instruction_set]
 
 

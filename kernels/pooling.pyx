@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
 """Max pooling and its way back."""
 
 import numpy as np
@@ -29,7 +30,10 @@ cdef extern from "vector_kernels.h" nogil:
 
 cdef inline void pool_window(const real* window, Py_ssize_t W, int size,
                              real* best, offset* winner) noexcept nogil:
-    """The maximum of a window of an image W wide, and the first place i*size + j that has it."""
+    """The maximum of a window of an image W wide, and the first place i*size + j that has it.
+
+    A NaN counts as larger than all before it.
+    """
     cdef Py_ssize_t i, j
     cdef real value
     best[0] = window[0]
@@ -37,7 +41,7 @@ cdef inline void pool_window(const real* window, Py_ssize_t W, int size,
     for i in range(size):
         for j in range(size):
             value = window[i * W + j]
-            if value > best[0] or value != value:  # a NaN wins and stays
+            if value > best[0] or value != value:  # a NaN wins, and stays until the next
                 best[0] = value
                 winner[0] = <offset> (i * size + j)
 

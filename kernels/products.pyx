@@ -1,9 +1,10 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
 """Matrix products on the threads of the kernels, and BLAS's for single ones.
 
 Zeros of the left factor are left out where that pays: what a ReLU has passed on is zero by half.
-Whether it pays is decided by their number and by the sizes, never by timing. What is not finite goes
-the dense way, so that no zero hides it. sparse_product_kernels.h has the loops and a picture.
+Whether it pays is decided by their number and by the sizes, never by timing. What is not finite
+goes the dense way, so that no zero hides it. sparse_product_kernels.h has the loops and a picture.
 """
 
 import numpy as np
@@ -46,7 +47,7 @@ cdef enum:
 
 
 cdef void gemm(char trans_a, char trans_b, int m, int n, int k, real* a, int lda,
-                      real* b, int ldb, real beta, real* c, int ldc) noexcept nogil:
+               real* b, int ldb, real beta, real* c, int ldc) noexcept nogil:
     """C = A B + beta C, in BLAS's column-major order: a row-major array arrives transposed."""
     cdef real one = 1
     if real is float:
@@ -96,7 +97,7 @@ cdef bint listing_pays(const real[:, ::1] a, const real[:, ::1] b, bint is_trans
     """Whether a is finite and has zeros enough, and b, of which they leave rows out, is finite."""
     cdef int block = block_size(instruction_set, sizeof(real)) if instruction_set else 1
     cdef Py_ssize_t count
-    # in tenths of a multiply-add of the dense way, measured with 50 x 1568 @ 1568 x 512 and the like:
+    # in tenths of a multiply-add of the dense way, measured with 50 x 1568 @ 1568 x 512 and alike:
     # one of the dense and of the sparse way, and what it costs to check and turn an element of b
     cdef double dense = 15 if is_transposed else 10
     cdef double sparse = 16

@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
 """The way back through a convolution at stride 1, without multiplying by the grads that are zero.
 
 Whether that pays is decided for a batch by what it holds, never by timing: by the number of zeros

@@ -1,4 +1,4 @@
-/* The innermost loops of convolution, matrix products and ReLU, in C for what Cython cannot say:
+/* The innermost loops of convolution, matrix products, pooling and ReLU, in C for what Cython cannot say:
    vectors of a chosen length, and one version of a function for each instruction set.
 
    Direct convolution, at stride 1 and without a matrix of columns.
@@ -155,8 +155,8 @@ static inline void fill_place_table(void) {}
 #define restrict __restrict
 #endif
 
-/* direct_rows, direct_grads, product, dots, pool_pairs and unpool_pairs: rows, grads and so on of the
-   given instruction set, see below.
+/* Each calls the function of the given instruction set, see below; direct_rows is rows there, and
+   direct_grads grads.
    relu_*: plain loops, which every compiler turns into vectors if the arrays do not overlap. */
 #define FUNCTIONS(real) \
     static inline void direct_rows_##real(int set, Direct d, const real *x, const real *packed, \

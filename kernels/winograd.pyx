@@ -1,9 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Forward through 5x5 filters at stride 1 in float32, by Winograd's way: 36 products instead of 100.
+# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: cdivision=True, initializedcheck=False
+"""Forward through 5x5 filters at stride 1 in float32, by Winograd's way: 36 products, not 100.
 
-winograd_kernels.h has the loops and a picture. What it costs is digits. The error of an output is at
-most 50 * eps * (|bias| + sum over c of the largest |pixel| of channel c times sum |weights| on it),
-eps = 2^-23; 8 is the most that was met, directly 1. set_winograd("never") goes back to the direct way.
+winograd_kernels.h has the loops and a picture. What it costs is digits. The error of an output is
+at most 50 * eps * (|bias| + sum over c of the largest |pixel| of channel c times sum |weights| on
+it), eps = 2^-23; 8 is the most that was met, directly 1. set_winograd("never") goes back to the
+direct way.
 Infinity and NaN make NaNs of all outputs of the tiles that they touch; so do pixels above 1e36.
 """
 
@@ -70,9 +72,9 @@ cdef void winograd_forward(const float[:, :, :, ::1] x, const float[:, ::1] weig
     w.C, w.F, w.H, w.W, w.padding, w.OH, w.OW = g.C, g.F, g.H, g.W, g.padding, g.OH, g.OW
     w.Cp = (g.C + block - 1) // block * block
     w.Fp = (g.F + block - 1) // block * block
-    cdef int TH = (g.OH + 1) // 2
-    cdef int TW = (g.OW + 1) // 2
-    cdef int at_once = max(1, CACHE // (36 * 4 * (w.Cp + w.Fp) * TW))  # rows of tiles
+    cdef Py_ssize_t TH = (g.OH + 1) // 2
+    cdef Py_ssize_t TW = (g.OW + 1) // 2
+    cdef Py_ssize_t at_once = max(1, CACHE // (36 * 4 * (w.Cp + w.Fp) * TW))  # rows of tiles
     cdef Py_ssize_t num_rows = x.shape[0] * TH
     cdef int threads = <int> min(num_threads, num_rows)
     cdef int t
@@ -98,8 +100,9 @@ cdef void winograd_forward(const float[:, :, :, ::1] x, const float[:, ::1] weig
 
 
 cdef void rows_of_tiles(const float* x, const float* filters, const float* bias, float* out,
-                        Winograd w, int TH, int at_once, Py_ssize_t first, Py_ssize_t last,
-                        float* padded, float* tiles, float* products, float* rows) noexcept nogil:
+                        Winograd w, Py_ssize_t TH, Py_ssize_t at_once, Py_ssize_t first,
+                        Py_ssize_t last, float* padded, float* tiles, float* products,
+                        float* rows) noexcept nogil:
     cdef Py_ssize_t n
     cdef int t0, t1, end
     for n in range(first // TH, (last - 1) // TH + 1):
@@ -107,7 +110,7 @@ cdef void rows_of_tiles(const float* x, const float* filters, const float* bias,
         t0 = <int> max(0, first - n * TH)
         end = <int> min(TH, last - n * TH)
         while t0 < end:
-            t1 = min(t0 + at_once, end)
+            t1 = <int> min(t0 + at_once, end)
             winograd_float(instruction_set, w, padded, filters, bias,
                            out + n * w.F * w.OH * w.OW, t0, t1, tiles, products, rows)
             t0 = t1

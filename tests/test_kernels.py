@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from kernels.machine import zeros
 
 import kernels
 import reference
@@ -284,11 +285,11 @@ def test_winograd_hides_nothing_that_is_not_finite(rng, winograd, value, place):
 
 def test_memory_begins_with_a_line_of_the_cache():
     for shape in [(3,), (5, 7), (0, 4), (2, 3, 4, 5)]:
-        for make in (kernels.empty, kernels.zeros):
+        for make in (kernels.empty, zeros):
             array = make(shape, np.float32)
             assert (array.shape, array.dtype) == (shape, np.float32)
             assert array.ctypes.data % 64 == 0 or array.size == 0
-    assert not kernels.zeros((3, 5), np.float64).any()
+    assert not zeros((3, 5), np.float64).any()
 
 
 def test_all_processors_and_the_most_threads_can_be_used(rng):
@@ -341,6 +342,24 @@ else:
             assert threads == 1 and np.isclose(total, expected)
 assert all_kernels() == (expected, 2)
 """
+
+
+TOO_LARGE = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+import numpy as np, fast_layers
+image = np.zeros((1, 65536, 1, 1), np.float32)
+fast_layers.Convolution(image, 1, 4, "c", padding=33).forward(image)  # 2^32 numbers in columns
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
+def test_columns_that_outgrow_an_int_are_no_room_rather_than_a_crash():
+    command = [sys.executable, "-c", TOO_LARGE]
+    few = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread would take its share
+    done = subprocess.run(command, cwd=ROOT, env=few, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "MemoryError" in done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork a process")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from kernels.products import column_bounds
 
 import kernels
 
@@ -110,7 +111,7 @@ def test_threads_get_columns_alike(threads, columns):
     names = kernels.instruction_sets()
     kernels.set_instruction_set(names[min(2, len(names) - 1)])
     for dtype in (np.float32, np.float64):
-        shares = np.diff(kernels.column_bounds(columns, dtype, threads))
+        shares = np.diff(column_bounds(columns, dtype, threads))
         assert shares.sum() == columns
         assert shares.max() * threads / columns < 1.06
 
@@ -118,7 +119,7 @@ def test_threads_get_columns_alike(threads, columns):
 def test_bounds_of_columns_begin_whole_vectors():
     kernels.set_instruction_set(kernels.instruction_sets()[-1])
     for columns in (1, 10, 100):
-        bounds = kernels.column_bounds(columns, np.float64, 3)
+        bounds = column_bounds(columns, np.float64, 3)
         assert bounds[0] == 0
         assert bounds[-1] == columns
         assert all(bound % 2 == 0 for bound in bounds[:-1])

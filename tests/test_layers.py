@@ -410,6 +410,21 @@ def test_parameters_decide_the_dtype(layers, rng):
         assert [grad.dtype for grad in grads] == [np.float32] * 3
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_parameters_of_another_dtype_may_come_before_the_way_back(layers, rng, dtype):
+    for layer, shape in (
+        (layers.Convolution(np.zeros((2, 1, 4, 4), dtype), 2, 3, "conv"), (2, 1, 4, 4)),
+        (layers.FC(np.zeros((2, 4), dtype), 2, "fc"), (2, 4)),
+    ):
+        grad_out = layer.forward(normal(rng, shape))
+        (_, expected), _, _ = layer.backward_params(grad_out)
+        other = np.float32 if dtype == np.float64 else np.float64
+        layer.weights, layer.bias = layer.weights.astype(other), layer.bias.astype(other)
+        (_, grad_weights), _, _ = layer.backward_params(grad_out)
+        np.testing.assert_allclose(grad_weights, expected, rtol=1e-4, atol=1e-5)
+        assert layer.backward_inputs(grad_out).dtype == other
+
+
 def test_parameters_may_be_changed_and_replaced(layers, rng):
     x = normal(rng, (2, 1, 5, 5))
     conv = layers.Convolution(x, 2, 3, "conv", rng=rng)
