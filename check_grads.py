@@ -251,28 +251,32 @@ def check_gradients(layers, right, rng):
     return results, left_out, cost
 
 
-def main(argv=None):
+def run(config):
     """Print what is known of the methods, then the table; returns the exit status."""
+    layers = session.load(config.layers)
+    methods = session.check(layers, config.only)
+    print(report(session.shown(methods, config.only)))
+    right = session.right_classes(layers, methods, config.only)
+    with quietly(not config.only):
+        results, left_out, cost = check_gradients(layers, right, np.random.default_rng(0))
+    passed = [result.error < TOLERANCE for result in results]
+    are_right = all(method.status == PASS for method in methods)
+    left_out = () if config.only else left_out
+    gradient_table.show(results, passed, left_out, TOLERANCE, config.only or are_right)
+    if not config.only:
+        folder = Path(config.save_dir) / "check_grads"
+        gradient_table.save(folder, results, passed, methods, cost, TOLERANCE)
+    if cost:
+        gradient_table.why_analytic(cost, LAB_PARAMETERS, LAB_STEPS)
+    return 0 if all(passed) and are_right else 1
+
+
+def main(argv=None):
     config = parse(Config, argv, __doc__)
     with one_line_errors(resumes=False):
         if config.task:
             return import_module("checks.torch_checks").main(config.task)  # the only use of PyTorch
-        layers = session.load(config.layers)
-        methods = session.check(layers, config.only)
-        print(report(session.shown(methods, config.only)))
-        right = session.right_classes(layers, methods, config.only)
-        with quietly(not config.only):
-            results, left_out, cost = check_gradients(layers, right, np.random.default_rng(0))
-        passed = [result.error < TOLERANCE for result in results]
-        are_right = all(method.status == PASS for method in methods)
-        left_out = () if config.only else left_out
-        gradient_table.show(results, passed, left_out, TOLERANCE, config.only or are_right)
-        if not config.only:
-            folder = Path(config.save_dir) / "check_grads"
-            gradient_table.save(folder, results, passed, methods, cost, TOLERANCE)
-    if cost:
-        gradient_table.why_analytic(cost, LAB_PARAMETERS, LAB_STEPS)
-    return 0 if all(passed) and are_right else 1
+        return run(config)
 
 
 if __name__ == "__main__":

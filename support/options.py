@@ -68,6 +68,8 @@ class CheckedOptions:
 
     def __post_init__(self):
         for f in fields(self):
+            if f.metadata.get("is_folder"):
+                setattr(self, f.name, os.fspath(getattr(self, f.name)))  # a Path, too
             value, choices = getattr(self, f.name), f.metadata.get("choices")
             for number in value if isinstance(value, list | tuple) else [value]:
                 if wrong := _out_of_bounds(number, f.metadata):
@@ -190,14 +192,14 @@ def _add_option(parser, f):
         parser.add_argument(f.name, metavar=f.name.upper(), help=text)
     elif default is True:
         kind = argparse.BooleanOptionalAction
-        parser.add_argument(flag(f.name), action=kind, help=f.metadata["help"])
+        parser.add_argument(flag(f.name), action=kind, help=f"{f.metadata['help']} [on]")
     elif default is False:
         parser.add_argument(flag(f.name), action="store_true", help=text)
     elif isinstance(default, list):
         parser.add_argument(flag(f.name), type=type(default[0]), nargs="+", help=text)
     else:
         kind = int if default is None else type(default)
-        shown = "|".join(f.metadata["choices"] or ()) or kind.__name__.upper()
+        shown = "|".join(filter(None, f.metadata["choices"] or ())) or kind.__name__.upper()
         parser.add_argument(flag(f.name), type=kind, metavar=shown, help=text)
 
 

@@ -83,7 +83,7 @@ def plot_training_progress(save_dir, data, note="", class_names=(), title="", me
             last.plot(epochs, 100 - shares, **style)
     loss.set(title="Loss", ylim=(0, None))
     accuracy.set(title="Accuracy", ylabel="%")
-    _plot_rates(rate, epochs, data["lr"], marked)
+    _plot_rates(rate, epochs, np.ravel(data["lr"]), marked)  # PyTorch's get_lr returns a list
     if "class_acc" in data:
         _plot_class_accuracies(last, epochs, data["class_acc"], class_names, marked)
     else:

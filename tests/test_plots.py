@@ -233,6 +233,14 @@ def labels(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+def test_rates_may_be_lists_as_get_lr_of_pytorch_gives_them(tmp_path):
+    plots.plot_training_progress(tmp_path / "numbers", CURVES)
+    in_lists = {**CURVES, "lr": [[rate] for rate in CURVES["lr"]]}
+    plots.plot_training_progress(tmp_path / "lists", in_lists)
+    pictures = [imread(tmp_path / name / "training_plot.png") for name in ("numbers", "lists")]
+    assert np.array_equal(*pictures)
+
+
 def curves_at(rates):
     return {key: [0.5] * len(rates) for key in CURVES} | {"lr": rates}
 

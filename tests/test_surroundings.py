@@ -223,7 +223,7 @@ def test_every_number_of_every_script_has_bounds_that_hold(module):
 
 def test_a_rate_of_zero_trains_nothing_and_ends_well(digits, tmp_path):
     config = train.Config(
-        save_dir=str(tmp_path), train_size=100, lr_scale=0.0, epochs=2, batch_size=100, threads=1
+        save_dir=tmp_path, train_size=100, lr_scale=0.0, epochs=2, batch_size=100, threads=1
     )
     few = dataclasses.replace(digits, valid_x=digits.test_x, valid_y=digits.test_y)
     results = train.run(config, few)
