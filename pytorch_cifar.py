@@ -259,7 +259,7 @@ def train_in_folder(folder, config, cifar, device, loss_function=functional.cros
     bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
     model = ConvolutionalModel(np.random.default_rng(config.seed), bfloat16)
     model = model.to(device, memory_format=torch.channels_last)
-    averaged_model = torch_training.averaged(model)
+    averaged_model = torch_training.Average(model)
     final_model = averaged_model.module if config.average else model
     facts = run_facts(asdict(config), cifar, str(device), "numpy", "torch")
     facts["multiplied_in"] = "bfloat16" if bfloat16 else "float32"

@@ -101,7 +101,7 @@ def run(config, cifar):
     bfloat16 = config.bfloat16 and torch_training.has_fast_bfloat16(device)
     model = NormalizedModel(np.random.default_rng(config.seed), bfloat16)
     model = model.to(device, memory_format=torch.channels_last)
-    averaged_model = torch_training.averaged(model)
+    averaged_model = torch_training.Average(model)
     folder = Path(config.save_dir) / "teach"
     with common.start(folder, config, cifar, model, device, teacher_model=teacher.digest) as this:
         this.show(cifar, lambda: torch_training.first_filters(model.conv1), config.tensorboard)

@@ -197,7 +197,7 @@ def train_in_folder(folder, config, cifar, device):
     if config.all_images:
         cifar = cifar.all_to_train_with()
     model = make_model(config, device, cifar.train_x)
-    averaged_model = torch_training.averaged(model)
+    averaged_model = torch_training.Average(model)
     final_model = averaged_model.module if config.average else model
 
     def test():

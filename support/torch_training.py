@@ -201,19 +201,24 @@ def evaluate(model, images, labels, title, loss_function=functional.cross_entrop
     return Evaluation(loss, accuracy, confusion)
 
 
-def averaged(model):
+class Average(AveragedModel):
     """The exponential moving average of a model's parameters and statistics, updated at each step.
 
     It begins with a smaller decay, or a short run would end with much of its first weights in it.
     """
 
-    def update(averages, values, num_averaged):
-        n = int(average.n_averaged)  # not that of the argument, on which a GPU would be waited for
-        decay = min(AVERAGE_DECAY, (n + 1) / (n + 10))
-        get_ema_multi_avg_fn(decay)(averages, values, num_averaged)
-
-    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-    return average
+    @torch.no_grad()
+    def update_parameters(self, model):
+        """PyTorch's own would copy n_averaged to a GPU, which would be waited for, at each step."""
+        n = int(self.n_averaged)  # on the CPU, wherever the model is
+        decay = min(AVERAGE_DECAY, (n + 1) / (n + 10)) if n else 0  # the first time, a copy
+        ours, theirs = self.module.state_dict(), model.state_dict()
+        names = [name for name, value in ours.items() if value.is_floating_point()]
+        averages, values = ([state[name] for name in names] for state in (ours, theirs))
+        get_ema_multi_avg_fn(decay)(averages, values, None)
+        for name in ours.keys() - names:  # counts of batches
+            ours[name].copy_(theirs[name])
+        self.n_averaged += 1
 
 
 def set_learning_rate(optimizer, lr):

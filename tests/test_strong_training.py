@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pytorch_cifar
 from conftest import run_files
@@ -164,7 +165,7 @@ def test_a_square_is_cut_out_of_each_image(rng, images):
 
 def test_the_average_of_the_weights_takes_the_statistics_with_it(rng, images):
     model = network.StrongModel(rng)
-    average = torch_training.averaged(model)
+    average = torch_training.Average(model)
     first = copy.deepcopy(model.state_dict())
     average.update_parameters(model)
     model(images)
@@ -176,6 +177,24 @@ def test_the_average_of_the_weights_takes_the_statistics_with_it(rng, images):
         assert not torch.equal(model.state_dict()[name], first[name])
         expected = 2 / 11 * first[name] + 9 / 11 * model.state_dict()[name]
         assert torch.allclose(averaged[name], expected, atol=1e-6)
+    assert averaged["blocks.0.norm1.num_batches_tracked"] == 1
+
+
+def test_the_average_is_updated_without_waiting_for_the_device(rng):
+    """A meta tensor has no values that could be waited for, but what is copied to it is seen."""
+    model = network.StrongModel(rng).to("meta")
+    average = torch_training.Average(model)
+    called = set()
+
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            called.add(str(function))
+            return function(*args, **(kwargs or {}))
+
+    for _ in range(2):
+        with Calls():
+            average.update_parameters(model)
+    assert "aten._to_copy.default" not in called
 
 
 def test_the_learning_rates_rise_and_fall(rng):
