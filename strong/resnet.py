@@ -20,12 +20,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torchvision.models import resnet18
-from torchvision.transforms import v2
 
 from strong import common
+from strong.augmentation import jittered
 
 PADDING = 4  # pixels around an image, out of which a crop is taken: zeros, the mean colour
-TRANSFORM = v2.Compose([v2.RandomCrop(32, padding=PADDING), v2.RandomHorizontalFlip()])
 NUM_EVALUATED = 5_000  # training images after each epoch
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
 
@@ -63,17 +62,6 @@ class ResNet(nn.Module):
             return self.layers(x).float()
 
 
-def augmented(images, seed):
-    """Data augmentation by torchvision: of each image a crop, out of its padded self, or the mirror
-    image of that.
-
-    The transforms draw once a call, so each image has one of its own; that takes ten times as long
-    as the one pass over a batch in augmentation.py, and little beside a step of this network.
-    """
-    torch.manual_seed(seed)  # so that they depend on nothing that was drawn before
-    return torch.stack([TRANSFORM(image) for image in images])
-
-
 def train(run, config, cifar, model):
     """Train the model until all epochs of a support.run.Run are done."""
     device = model.layers.fc.weight.device
@@ -95,7 +83,7 @@ def train(run, config, cifar, model):
             indices = torch_training.to_device(batch.indices, device)
             x, y = images[indices], labels[indices]
             if config.augment:
-                x = augmented(x, int(batch.rng.integers(2**63)))
+                x = jittered(x, batch.rng, PADDING)
             logits = network(x)  # (B, 10)
             loss = functional.cross_entropy(logits, y)
             num_correct = (logits.argmax(dim=1) == y).sum()

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pytorch_cifar
 from conftest import run_files
 from strong import common, network, training
-from strong.augmentation import augmented
+from strong.augmentation import augmented, jittered
 
 
 @pytest.fixture
@@ -161,6 +161,11 @@ def test_a_square_is_cut_out_of_each_image(rng, images):
     assert np.mean(centres) == pytest.approx(15.5, abs=0.8)
     assert np.min(centres) < 3
     assert np.max(centres) > 28
+
+
+def test_jitter_is_that_of_the_labs_script(images):
+    expected = pytorch_cifar.jittered(images, np.random.default_rng(5), 4)
+    assert torch.equal(jittered(images, np.random.default_rng(5), 4), expected)
 
 
 def test_the_average_of_the_weights_takes_the_statistics_with_it(rng, images):
