@@ -17,6 +17,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.checkpoints import copied
 from support.errors import RunError
 from support.run import Run
 
@@ -154,7 +155,8 @@ def follow(run, **parts):
     if size() == 1:
         return
     run.rank, run.signals.agree, run.has_bar = rank(), _agree, run.has_bar and rank() == 0
-    states = {name: part.state_dict() for name, part in parts.items()}
+    # every rank would put what comes from a GPU on that of rank 0
+    states = copied({name: part.state_dict() for name, part in parts.items()})
     content = [(run.position, run.history, run.results, run.is_finished, states)]
     distributed.broadcast_object_list(content, src=0)
     if rank() > 0:

@@ -157,7 +157,7 @@ class Checkpoints:
         return None
 
     def snapshot(self, position, history):
-        return Snapshot(_copied(self._state()), replace(position), list(history))
+        return Snapshot(copied(self._state()), replace(position), list(history))
 
     def save(self, snapshot):
         """Save it as the newest; the one before is kept, unless it could not be read.
@@ -266,16 +266,16 @@ def _leaves(state, path=""):
         yield path, state
 
 
-def _copied(state):
+def copied(state):
     """The same with copies of all arrays and tensors, these in the processor's memory: to write
     them asks nothing of a GPU that is training.
     """
     if isinstance(state, dict):
-        copied = copy(state)  # PyTorch's dicts have attributes, too
-        copied.update((name, _copied(value)) for name, value in state.items())
-        return copied
+        result = copy(state)  # PyTorch's dicts have attributes, too
+        result.update((name, copied(value)) for name, value in state.items())
+        return result
     if isinstance(state, list | tuple):
-        return type(state)(map(_copied, state))
+        return type(state)(map(copied, state))
     if hasattr(state, "detach"):
         return state.detach().to("cpu", copy=True)
     return state.copy() if hasattr(state, "dtype") else state

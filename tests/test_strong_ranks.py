@@ -233,3 +233,28 @@ def test_another_error_is_no_lost_rank(error, monkeypatch, tmp_path):
     monkeypatch.setattr(ranks, "size", lambda: 2)
     with pytest.raises(type(error), match=f"^{error}$"), ranks.one_run(tmp_path):
         raise error
+
+
+def test_what_a_rank_begins_with_is_sent_from_the_processors_memory(monkeypatch, tmp_path):
+    class OnAGpu:
+        """As much of such a tensor as can be had without a GPU."""
+
+        def detach(self):
+            return self
+
+        def to(self, device, copy):
+            return torch.ones(3, device=device)
+
+    class Part:
+        def state_dict(self):
+            return {"weight": OnAGpu()}
+
+    sent = []
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(
+        ranks.distributed, "broadcast_object_list", lambda content, src: sent.extend(content)
+    )
+    run = Run(tmp_path, {}, {}, None)
+    run.history = [{"epoch": 1}]
+    ranks.follow(run, model=Part())
+    assert torch.equal(sent[0][-1]["model"]["weight"], torch.ones(3))
