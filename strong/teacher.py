@@ -15,7 +15,6 @@ Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 
 """
 
 import io
-import pickle
 from pathlib import Path
 
 from support import facts, files, torch_training
@@ -49,8 +48,9 @@ def load(path, all_images, device):
         rng = np.random.default_rng()
         model = StrongModel(rng, bfloat16, options["upsample"], layout, options["size"])
         model.load_state_dict(state)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, pickle.PickleError) as error:
-        raise RunError(f"--teacher: {path} cannot be used: {error}") from error
+    except Exception as error:  # whatever it is, it cannot be learnt from
+        what = files.in_one_line(error)
+        raise RunError(f"--teacher: {path} cannot be used: {what}") from error
     if options["all_images"] and not all_images:
         raise RunError(
             f"--teacher: {path} was trained with the validation images; leave out --no-all-images"

@@ -112,15 +112,16 @@ def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(options | changes))
         shutil.copy(f"{trained}/model.pt", folder)
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    (damaged / "config.json").write_text(json.dumps(options))
-    (damaged / "model.pt").write_bytes(b"no model")
+    damaged = [tmp_path / f"damaged_{n}" for n in range(3)]
+    for folder, content in zip(damaged, (b"", b"abc", b"no model"), strict=True):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(options))
+        (folder / "model.pt").write_bytes(content)
     for folder, message in (
         (tmp_path / "nowhere", "No such file"),
         (lab, "not a run of --model strong"),
         (of_all_images, "was trained with the validation images; leave out --no-all-images"),
-        (damaged, "cannot be used"),
+        *((folder, "cannot be used: .") for folder in damaged),
     ):
         config.teacher = str(folder)
         with pytest.raises(RunError, match=message):
