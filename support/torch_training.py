@@ -155,7 +155,8 @@ class Compiled:
 
     def __init__(self, model, device):
         self.model = model
-        self._function = torch.compile(model)
+        # a graph for each batch size alone, so that a resumed run has those of a whole one
+        self._function = torch.compile(model, dynamic=False)
         usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
         compiler = os.environ.get("CXX", "").strip() or usual
         # PyTorch looks for it as late as in the first backward pass
