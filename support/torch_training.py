@@ -141,7 +141,7 @@ class Views(nn.Module):
     def forward(self, x):
         H, W = x.shape[2:]
         most = max(abs(shift) for pair in self.shifts for shift in pair)
-        padded = functional.pad(x.float(), (most,) * 4, mode="reflect").to(x.dtype)
+        padded = functional.pad(x, (most,) * 4, mode="reflect")
         total = 0
         for (rows, columns), weight in self.shifts.items():
             view = padded[:, :, most + rows : most + rows + H, most + columns : most + columns + W]
