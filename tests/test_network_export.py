@@ -193,6 +193,9 @@ def test_a_run_of_an_earlier_version_is_shown_if_it_has_the_labs_network(tmp_pat
     assert (found.classes, found.mean) == (NAMES, [0.25])
     with pytest.raises(UnusableError, match="an earlier version made this run"):
         read(folder, "initial.npz")
+    (folder / "model.npz").unlink()
+    with pytest.raises(UnusableError, match="it comes at the end of a run"):
+        read(folder, "initial.npz")
 
 
 # --- what cannot be shown -----------------------------------------------------------------------
@@ -239,9 +242,9 @@ def described(**values):
 
 DAMAGE = {
     "no model": (lambda folder: (folder / "model.npz").unlink(), "it comes at the end of a run"),
-    "an earlier PyTorch run": (
+    "a larger PyTorch network": (
         lambda folder: (folder / "model.npz").rename(folder / "model.pt"),
-        "an earlier version made this run",
+        "it is in model.pt alone",
     ),
     "a foreign model": (
         lambda folder: files.write_arrays(folder / "model.npz", {"a": np.zeros(3)}),

@@ -10,6 +10,11 @@ from support.read_runs import MAX_ARRAY_BYTES, as_number, is_count
 import numpy as np
 
 MODEL, INITIAL = "model.npz", "initial.npz"  # files with parameters, after and before training
+# what a run that has come to its end may have left instead, and why
+INSTEAD = {
+    MODEL: ("model.pt", "it is in model.pt alone, as with larger networks and earlier versions"),
+    INITIAL: (MODEL, "an earlier version made this run, and kept no network of before training"),
+}
 MAX_PARAMETERS = 4_000_000  # 7 MB in the page
 MAX_PRODUCTS = 300_000_000  # for an image; half a second in the page
 MAX_VALUES = 1_000_000  # of an image, or that a layer makes
@@ -78,12 +83,9 @@ def read_network(record, name):
         del record.problems[num_problems:]
         raise UnusableError("; ".join(problems))
     if not arrays:
-        by_earlier = name == INITIAL or (record.folder / "model.pt").exists()
-        raise UnusableError(
-            "an earlier version made this run, and kept too little of its network"
-            if by_earlier
-            else "it comes at the end of a run"
-        )
+        other, reason = INSTEAD[name]
+        is_there = (record.folder / other).exists()
+        raise UnusableError(reason if is_there else "it comes at the end of a run")
     layers, shape = described.get("layers"), described.get("input")
     network = Network(shape, [], *(described.get(key) for key in ("classes", "mean", "deviation")))
     is_shape = _are(shape, is_count, 3) and math.prod(shape) <= MAX_VALUES
