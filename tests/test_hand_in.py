@@ -202,7 +202,11 @@ def test_what_is_done_is_listed_with_its_data(tmp_path):
     assert of_2[2:4] == ("missing", "missing: λ = 0.1")
     assert sorted(of_2.data) == [("cifar10", "generated"), ("cifar10", "official")]
     write_run(tmp_path / "train_l2reg/lambda_0.1")
+    write_run(tmp_path / "train_l2reg/lambda_0.03", status="interrupted")  # of which nobody asked
     assert listed(tmp_path)["2", "a network for each λ trained"][2:4] == ("done", "3 runs")
+    official.unlink()
+    of_2 = listed(tmp_path)["2", "a network for each λ trained"]
+    assert (of_2.state, of_2.data[0]) == ("damaged", ("unknown", "unknown"))
     assert items["B", "networks trained with both losses"][2:4] == ("done", "2 runs")
     assert items["B", "the losses compared"].state == "done"
     assert items["4", "20 worst mistakes drawn"].state == "missing"

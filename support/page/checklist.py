@@ -80,7 +80,8 @@ def _trained(what, records, missing=()):
 
 def _data(records):
     """(name, provenance) of what the runs are on."""
-    seen = [tuple(str(r.results.get(key)) for key in ("dataset", "provenance")) for r in records]
+    keys = ("dataset", "provenance")
+    seen = [tuple(str(r.results.get(key, "unknown")) for key in keys) for r in records]
     return tuple(dict.fromkeys(seen))
 
 
@@ -100,10 +101,9 @@ def _made(what, is_there, records):
 
 def _task_2(save_dir):
     whole = Record(save_dir / "train_l2reg")
-    found = {folder.name.removeprefix("lambda_"): Record(folder)
-             for folder in whole.paths("lambda_*")}  # fmt: skip
-    missing = [f"λ = {value}" for value in WEIGHT_DECAYS if value not in found]
-    records = list(found.values())
+    found = {value: Record(whole.folder / f"lambda_{value}") for value in WEIGHT_DECAYS}
+    missing = [f"λ = {value}" for value, record in found.items() if not record.exists]
+    records = [record for record in found.values() if record.exists]
     yield _trained("a network for each λ trained", records, missing)
     yield _drawn(records)
     yield _made("filters and accuracies compared", whole.paths("comparison.csv"), records)
