@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from support import answers, files, metrics, missing_runs, plots, tables
 from support.folders import move_aside
 from support.gallery import NUM_EXAMPLES
+from support.locks import unlock
 from support.page import document, formats, pictures
 from support.page.facts import facts
 from support.page.hand_in import HandIn
@@ -450,6 +451,15 @@ def test_watching_goes_on_when_a_page_cannot_be_written(tmp_path, monkeypatch, c
     document.follow(tmp_path)
     assert written == [True, True, True, False]
     assert capsys.readouterr().err.count("warning: the page is as it was") == 1
+
+
+def test_watching_sees_that_a_run_was_killed(tmp_path):
+    """Whose files stay as they were."""
+    run, handed_in = Run.start(tmp_path / "train", {"epochs": 1}), HandIn()
+    before = document._progress(tmp_path, handed_in)
+    assert document._progress(tmp_path, handed_in) == before
+    unlock(run.folder)
+    assert document._progress(tmp_path, handed_in) != before
 
 
 def test_a_full_disk_is_said_without_advice_for_trainings(tmp_path, monkeypatch):

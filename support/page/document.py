@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from support import answers, files
+from support.locks import is_in_use
 from support.page import formats, hand_in, sections
 from support.start import ROOT
 
@@ -105,12 +106,14 @@ def follow(save_dir, handed_in=None, networks="default"):
 
 
 def _progress(save_dir, handed_in):
-    """What changes when a run gets on or an answer is written: when its files were last written."""
+    """What changes when a run gets on or an answer is written: when its files were last written,
+    and whether a process writes there, for a run that is killed writes nothing more.
+    """
     paths = [handed_in.answers, handed_in.answers.with_suffix(".toml")]
     for folder, _, names in os.walk(save_dir):  # which does without what is moved meanwhile
         tables = [name for name in names if name.endswith(".csv") or name == "results.json"]
         paths += [Path(folder, name) for name in tables]
-    times = {}
+    times = {path.parent: is_in_use(path.parent) for path in paths if path.name == "results.json"}
     for path in paths:
         with contextlib.suppress(OSError):
             times[path] = path.stat().st_mtime_ns
