@@ -33,7 +33,8 @@ class Config:
     author: str = option("", "your name, for the head of the page")
     course: str = option("", "the course's name, likewise")
     answers: str = option(
-        str(ROOT / answers.NAME), "your answers in words; answers.toml and the code lie beside them"
+        str(ROOT / answers.NAME),
+        "your answers in words; those in numbers and the code lie beside them",
     )
     questions: bool = option(False, "write that file with the questions, if there is none")
     hash: bool = option(False, "print the hashes of code and runs and compare them with the page's")
@@ -55,12 +56,11 @@ def run(config):
     path = Path(config.answers).absolute()
     if config.questions:
         return write_questions(path)
-    save_dir = Path(config.save_dir)
+    save_dir = Path(config.save_dir, "demo" if config.demo else "")
     if config.hash:
-        return compare_hashes(path.parent, save_dir)
+        return compare_hashes(path, save_dir)
     failed = 0
     if config.demo:
-        save_dir = save_dir / "demo"
         failed = run_missing(save_dir, DEMO_OPTIONS, DEMO_EXPECTED)
     elif config.run_missing:
         failed = run_missing(save_dir, {})
@@ -84,9 +84,9 @@ def write_questions(path):
     return 0
 
 
-def compare_hashes(code_dir, save_dir):
+def compare_hashes(path, save_dir):
     """Print the hashes of code and runs; returns 0 if the page has the same, else 1."""
-    found = hashes.hashes(code_dir, save_dir)
+    found = hashes.hashes(path, save_dir)
     for name, value in found.items():
         print(f"{value}  {name}")
     page = save_dir / "report.html"

@@ -255,7 +255,7 @@ def test_a_hash_is_that_of_the_list_of_the_files(tmp_path):
         for name in ("config.json", "history.csv", "results.json")
     ]
     expected = hashlib.sha256("".join(lines).encode()).hexdigest()
-    found = hashes.hashes(tmp_path, tmp_path / "out")
+    found = hashes.hashes(tmp_path / answers.NAME, tmp_path / "out")
     all_of_it = hashlib.sha256(f"{expected}  train\n".encode()).hexdigest()
     assert found == {"train": expected, "all": all_of_it}
 
@@ -264,7 +264,7 @@ def test_a_hash_changes_with_every_file_that_counts_and_with_no_other(tmp_path):
     save_dir = write_all(tmp_path / "out")
     for name in ("layers.py", "answers.toml", "pytorch_cifar.py"):
         (tmp_path / name).write_text("x")
-    before = hashes.hashes(tmp_path, save_dir)
+    before = hashes.hashes(tmp_path / answers.NAME, save_dir)
     assert {"code", "check_grads", "train_l2reg/lambda_0.01", "hinge_bonus/hinge"} < before.keys()
     for name, of in (
         ("layers.py", "code"), ("answers.md", "code"), ("out/train/model.npz", "train"),
@@ -272,22 +272,22 @@ def test_a_hash_changes_with_every_file_that_counts_and_with_no_other(tmp_path):
     ):  # fmt: skip
         path = tmp_path / name
         path.write_bytes((path.read_bytes() if path.exists() else b"") + b"y")
-        after = hashes.hashes(tmp_path, save_dir)
+        after = hashes.hashes(tmp_path / answers.NAME, save_dir)
         assert {key for key in after if after[key] != before[key]} == {of, "all"}
         before = after
     for name in ("report.html", "train/training_plot.png", "train.1"):
         (save_dir / name).write_text("x")
-    assert hashes.hashes(tmp_path, save_dir) == before
+    assert hashes.hashes(tmp_path / answers.NAME, save_dir) == before
 
 
 def test_what_is_no_file_has_no_hash_and_stops_nothing(tmp_path):
     (tmp_path / "train/history.csv").mkdir(parents=True)
-    assert hashes.hashes(tmp_path, tmp_path).keys() == {"train", "all"}
+    assert hashes.hashes(tmp_path / answers.NAME, tmp_path).keys() == {"train", "all"}
 
 
 def test_a_teacher_sees_whether_page_and_folder_belong_together(tmp_path, capsys):
-    save_dir = write_all(tmp_path / "out")
-    path = write_answers(tmp_path)
+    save_dir = write_all(tmp_path / "out" / "demo")
+    path = write_answers(tmp_path).rename(tmp_path / "mine.md")
     options = ["--save-dir", str(save_dir), "--answers", str(path)]
 
     def status():
@@ -305,6 +305,10 @@ def test_a_teacher_sees_whether_page_and_folder_belong_together(tmp_path, capsys
     whole = re.search(r"([0-9a-f]{64})  all", out)[1]
     html = (save_dir / "report.html").read_text(encoding="utf-8")
     assert f">{whole[:16]}</code>" in html
-    path.write_text("changed")
-    assert status() == 1
-    assert f"has another one: {whole}" in capsys.readouterr().out
+    options[1:2] = [str(tmp_path / "out"), "--demo"]
+    assert status() == 0
+    for name in ("mine.toml", "mine.md"):
+        path.with_name(name).write_text("changed")
+        assert status() == 1
+        assert f"has another one: {whole}" in capsys.readouterr().out
+        path.with_name(name).unlink()

@@ -52,7 +52,7 @@ def contents(hand_in, save_dir, parts):
     }
     items = checklist.items(save_dir, parts, _filled_in(numbers), words)
     done = [item for item in items if item.state == checklist.DONE]
-    found = hashes.hashes(folder, save_dir)
+    found = hashes.hashes(hand_in.answers, save_dir)
     return {
         "author": hand_in.author,
         "course": hand_in.course,

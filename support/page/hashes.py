@@ -8,20 +8,22 @@ import hashlib
 import re
 import stat
 
-from support import answers
 from support.missing_runs import SCRIPTS
 
 CODE = ("layers.py", "my_layers.py", "pytorch_mnist.py", "pytorch_cifar.py", "hinge_bonus.py")
-CODE += ("answers.toml", answers.NAME)
 OF_A_RUN = ("config.json", "history.csv", "results.json", "model.npz", "model.pt")
 OF_A_RUN += ("gradients.csv", "comparison.csv")
 UNREADABLE = "unreadable"
 ALL = "all"
 
 
-def hashes(code_dir, save_dir):
-    """{"code", the name of each run, "all": its hash}, of 64 hexadecimal digits each."""
-    found = {"code": _of_files(code_dir, CODE)}
+def hashes(prose, save_dir):
+    """{"code", the name of each run, "all": its hash}, of 64 hexadecimal digits each.
+
+    prose: path of the answers in words; beside it lie those in numbers and the code.
+    """
+    names = {*CODE, prose.name, prose.with_suffix(".toml").name}
+    found = {"code": _of_files(prose.parent, names)}
     for script in SCRIPTS:
         for folder in [save_dir / script, *_folders_in(save_dir / script)]:
             found[folder.relative_to(save_dir).as_posix()] = _of_files(folder, OF_A_RUN)
