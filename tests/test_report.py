@@ -259,9 +259,13 @@ def test_speed_is_told_over_all_runs_where_it_is_known(tmp_path):
     assert records[0].steps_a_second is None
     assert facts(records)["steps_a_second"] is None
     assert facts([])["steps_a_second"] is None
-    assert [formats.rate(value) for value in (1234.5, 9.87, 0.123, None)] == [
-        "1,234", "9.9", "0.12", "–",
-    ]  # fmt: skip
+
+
+def test_a_number_that_is_rounded_up_takes_the_next_unit():
+    rates = [formats.rate(value) for value in (1234.5, 9.96, 9.87, 0.123, None)]
+    assert rates == ["1,234", "10", "9.9", "0.12", "–"]
+    durations = [formats.duration(value) for value in (0.25, 0.9994, 0.9996, 59.94, 59.96, None)]
+    assert durations == ["250 ms", "999 ms", "1.0 s", "59.9 s", "1 min 00 s", "–"]
 
 
 def test_an_interrupted_a_killed_and_a_diverged_run_are_shown_as_such(tmp_path):

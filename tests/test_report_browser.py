@@ -460,6 +460,8 @@ def test_answers_are_shown_and_stay_harmless(opened):
     assert "[from elsewhere: only PNG files" in first.text
     picture = "const i = document.querySelector('.answer img'); return [i.complete, i.naturalWidth]"
     assert opened.execute_script(picture) == [True, 900]
+    image = first.find_element(By.TAG_NAME, "img")  # which may be transparent, its lines black
+    assert image.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
     links = second.find_elements(By.TAG_NAME, "a")
     assert [link.get_attribute("href") for link in links] == ["https://example.org/"]
     assert "<script>alert(1)</script>" in second.text

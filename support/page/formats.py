@@ -27,9 +27,9 @@ def duration(seconds):
     seconds = _known(seconds)
     if seconds is None:
         return "–"
-    if seconds < 1:
+    if seconds < 0.9995:  # or it would be rounded to 1e+03 ms
         return f"{1000 * seconds:.3g} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s"
@@ -38,7 +38,7 @@ def duration(seconds):
 def rate(value):
     """How many in a second."""
     value = _known(value)
-    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    return "–" if value is None else f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def rough(value):
