@@ -168,6 +168,20 @@ def test_a_handout_without_the_pytorch_scripts_has_a_page_without_them(tmp_path,
         assert words not in text
 
 
+def test_any_script_may_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(document, "find_spec", lambda name: None)
+    for missing in answers.SCRIPTS.values():
+        folder = tmp_path / missing
+        folder.mkdir()
+        for script in answers.SCRIPTS.values():
+            if script != missing:
+                (folder / script).touch()
+        monkeypatch.setattr(document, "ROOT", folder)
+        text = page(folder / "out").text
+        told = [script for script in answers.SCRIPTS.values() if f"python3 {script}" in text]
+        assert told == [script for script in answers.SCRIPTS.values() if script != missing]
+
+
 def test_a_page_of_everything(tmp_path):
     text = page(write_all(tmp_path)).text
     assert "Not run yet" not in text
@@ -276,7 +290,23 @@ def test_an_interrupted_a_killed_and_a_diverged_run_are_shown_as_such(tmp_path):
     for state in ("interrupted", "killed", "diverged"):
         assert state in text
     assert "python3 train.py --resume" in text
-    assert "no epoch is finished" in text
+    for sentence in (
+        "This run did not come to its end; below", "The loss of this run is no longer finite",
+        "history.csv has no finished epoch",
+    ):  # fmt: skip
+        assert sentence in text  # capitals and all, for a style would change file names, too
+
+
+def test_what_a_run_has_lost_is_not_shown_as_nothing(tmp_path):
+    folder = write_run(tmp_path / "train", epochs=0)
+    row = {"name": "conv1", "output": (16, 28, 28), "num_params": 416, "kept_bytes": 156800}
+    tables.write_table(folder / "network.csv", list(row), [row])
+    for name in ("config.json", "history.csv"):
+        (folder / name).unlink()
+    text = page(tmp_path).text
+    assert "156,800 bytes for a batch Output and" in text
+    assert "no epoch in history.csv Machine" in text
+    assert "0 ms" not in text
 
 
 def test_a_run_that_goes_on_is_running(tmp_path):

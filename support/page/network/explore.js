@@ -220,7 +220,7 @@ let explorer = null;
 
 function follow() {
   explorer?.follow().catch(error =>  // an old browser, which cannot unpack
-    explorer.host.replaceChildren(element("p", {className: "note"}, `this browser cannot show the networks: ${error.message}`)));
+    explorer.host.replaceChildren(element("p", {className: "note"}, `This browser cannot show the networks: ${error.message}`)));
 }
 
 function begin() {
