@@ -282,6 +282,16 @@ def test_a_number_that_is_rounded_up_takes_the_next_unit():
     assert durations == ["250 ms", "999 ms", "1.0 s", "59.9 s", "1 min 00 s", "–"]
 
 
+def test_that_compared_runs_are_not_alike_is_said(tmp_path):
+    kwargs = {"epochs": 0, "status": "interrupted"}
+    for name, epochs in (("0.001", 8), ("0.01", 3), ("0.1", 3)):
+        write_run(tmp_path / f"train_l2reg/lambda_{name}", {"epochs": epochs}, **kwargs)
+    write_run(tmp_path / "pytorch_mnist", {"weight_decay": 0.1, "epochs": 8}, **kwargs)
+    text = page(tmp_path).text
+    assert "The runs are not alike, the smallest λ first: epochs 8 and 3." in text
+    assert "The two runs are not alike, NumPy first: epochs 3 and 8." in text
+
+
 def test_an_interrupted_a_killed_and_a_diverged_run_are_shown_as_such(tmp_path):
     write_run(tmp_path / "train", status="interrupted")
     write_run(tmp_path / "pytorch_mnist", status="running")

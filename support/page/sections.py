@@ -69,6 +69,7 @@ def task_2(save_dir):
         **facts(records),
         "columns": columns,
         "best_first": best_first,
+        "differences": _unlike(records),
         "charts": comparison_charts(names, [run.history for run in records], ["valid_acc"])
         + comparison_charts(names, losses, ["data_loss", "l2_loss"]),
     }
@@ -77,6 +78,13 @@ def task_2(save_dir):
 def valid_acc(run):
     """The last validation accuracy of a run, or None."""
     return run.history["valid_acc"][-1] if run.history else None
+
+
+def _unlike(records):
+    """What makes a comparison of runs with the first of them unfair, as texts; see differences."""
+    said = [{**run.results, **run.config} for run in records]
+    texts = [text for other in said[1:] for text in differences(said[0], other)]
+    return list(dict.fromkeys(texts))
 
 
 def task_3(save_dir):
@@ -100,7 +108,7 @@ def task_3(save_dir):
         "weight_decay": weight_decay,
         "rows": _compared(pair),
         "test_accs": [] if None in accuracies else accuracies,
-        "differences": differences(*({**run.results, **run.config} for run in pair)),
+        "differences": _unlike(pair),
         "charts": charts + difference_charts(*histories),
         "frames": pictures,
     }
