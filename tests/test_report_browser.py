@@ -351,8 +351,11 @@ def test_without_its_script_the_page_shows_all_and_offers_nothing_dead(browser, 
     html = (full / "report.html").read_text(encoding="utf-8")
     (tmp_path / "report.html").write_text(html.replace("<script nonce=", "<script data-no="))
     look(browser, tmp_path, width=390)
-    for dead in browser.find_elements(By.CSS_SELECTOR, ".controls, .scrub, .scripted, .sideways"):
-        assert not dead.is_displayed()
+    dead = ".controls, .scrub, .scripted, .sideways, .hint, .cell"
+    for element in browser.find_elements(By.CSS_SELECTOR, dead):
+        assert not element.is_displayed()
+    arrow = "return getComputedStyle(document.querySelector('th button'), '::after').content"
+    assert browser.execute_script(arrow) == "none"
     assert browser.find_element(By.CSS_SELECTOR, "nav a[href='#task-3']").is_displayed()
     assert reading(browser) == ("epoch 3", ["0.5", "0.5"], "epoch 3, step 20")
     assert browser.find_element(By.CSS_SELECTOR, TASK_1 + "[data-row]").is_displayed()
