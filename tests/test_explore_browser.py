@@ -196,8 +196,10 @@ def test_the_keyboard_draws(opened):
     clear(opened)
     pad = find(opened, ".pad")
     opened.execute_script("arguments[0].focus()", pad)
-    press(opened, Keys.ARROW_UP, Keys.ARROW_UP, Keys.SPACE, *[Keys.ARROW_DOWN] * 8, Keys.SPACE)
-    press(opened, *[Keys.ARROW_LEFT] * 9)
+    press(opened, Keys.ARROW_UP, Keys.ARROW_UP, Keys.SPACE)
+    held = "new KeyboardEvent('keydown', {key: ' ', repeat: true, bubbles: true})"
+    opened.execute_script(f"arguments[0].dispatchEvent({held})", pad)
+    press(opened, *[Keys.ARROW_DOWN] * 8, Keys.SPACE, *[Keys.ARROW_LEFT] * 9)
     draw(opened, [])
     image = got(opened)
     rows, columns = (np.flatnonzero(image.max(axis=axis) > 0.05) for axis in (1, 0))
@@ -206,16 +208,25 @@ def test_the_keyboard_draws(opened):
 
 
 def test_a_test_image_is_chosen_by_the_keyboard(opened):
+    def marked():
+        return opened.find_elements(By.CSS_SELECTOR, "[role=option][aria-selected=true]")
+
     option = find(opened, "[role=option][tabindex='0']")
+    assert marked() == [option]  # what is on the pad
     opened.execute_script("arguments[0].focus()", option)
     press(opened, Keys.ARROW_RIGHT)
     draw(opened, [])
-    marked = opened.find_elements(By.CSS_SELECTOR, "[role=option][aria-selected=true]")
-    assert [image.get_attribute("tabindex") for image in marked] == ["0"]
-    assert opened.execute_script("return document.activeElement") == marked[0]
+    (image,) = marked()
+    assert (image.get_attribute("tabindex"), image == option) == ("0", False)
+    assert opened.execute_script("return document.activeElement") == image
     picture = "return document.querySelector('[aria-selected=true] canvas').toDataURL()"
     shown = "return document.querySelector('.got canvas').toDataURL()"
     assert opened.execute_script(picture) == opened.execute_script(shown)
+    draw(opened, STROKES[1][0])
+    assert marked() == []
+    find(opened, "[data-tool=undo]").click()
+    draw(opened, [])
+    assert marked() == [image]
 
 
 @pytest.mark.skipif(not (TRAINED / "model.npz").exists(), reason="no network trained on MNIST")
@@ -285,6 +296,9 @@ def test_a_click_keeps_a_value_through_a_new_drawing_until_escape(opened):
     draw(opened, STROKES[8][0])
     assert find(opened, ".explain .where").text == place
     assert find(opened, ".explain .result").text != before
+    opened.execute_script("document.querySelector('.pad').focus()")
+    press(opened, Keys.SPACE, Keys.ESCAPE)  # lifts the pen
+    assert find(opened, ".explain .where").text == place
     opened.execute_script("document.querySelector('.maps').focus()")
     press(opened, Keys.ESCAPE)
     assert not opened.find_elements(By.CSS_SELECTOR, ".explain .where")

@@ -67,7 +67,7 @@ class Pad {
 
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === " ") this.togglePen();
+    if (event.key === " ") { if (!event.repeat) this.togglePen(); }
     else if (event.key === "Escape" && this.stroke) { this.end(); this.say("pen up"); }
     else if (event.key in ARROWS) this.moveBrush(event.key);
     else return;

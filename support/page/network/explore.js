@@ -19,7 +19,7 @@ class Explorer {
     host.addEventListener("input", event => event.stopPropagation());  // page.js takes all for a slider's
     host.addEventListener("click", event => this.use(event.target.closest?.("[data-tool]")?.dataset.tool));
     host.addEventListener("change", event => this.change(event.target));
-    host.addEventListener("keydown", event => { if (event.key === "Escape" && !this.pad.stroke) this.choose(null, null); });
+    host.addEventListener("keydown", event => { if (event.key === "Escape" && !event.defaultPrevented) this.choose(null, null); });
     Colors.scheme.addEventListener("change", () => this.recolor());
     for (const [type, onPaper] of [["beforeprint", true], ["afterprint", false]])
       addEventListener(type, () => { Colors.onPaper = onPaper; this.recolor(); });
@@ -105,7 +105,6 @@ class Explorer {
   use(tool) {
     if (tool === "undo") this.pad.undo();
     if (tool === "clear") this.pad.clear();
-    if (tool) this.images.unmark();
   }
 
   change(control) {
@@ -156,6 +155,7 @@ class Explorer {
   paint() {
     if (!this.results.size) return;
     const {pad, parts} = this, [{pixels}] = this.results.values();
+    this.images.mark(pad.image);
     asCanvas(pixels, pad.shape, parts.got);
     const [, H, W] = pad.shape;
     const said = pad.image ? pad.strokes.length ? "" : `; the test image is ${pad.image.label}` : pad.shape[0] === 1 ? ", placed as in MNIST" : "";

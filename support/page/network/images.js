@@ -26,14 +26,12 @@ class Images {
   }
 
   take(option) {
-    if (!option) return;
-    this.unmark();
-    option.setAttribute("aria-selected", "true");
-    this.chosen(option.image);
+    if (option) this.chosen(option.image);
   }
 
-  unmark() {
-    for (const option of this.host.querySelectorAll("[aria-selected=true]")) option.setAttribute("aria-selected", "false");
+  // Mark the image that is on the pad; none where there is something else.
+  mark(image) {
+    for (const option of this.host.querySelectorAll("[role=option]")) option.setAttribute("aria-selected", option.image === image);
   }
 
   key(event) {
