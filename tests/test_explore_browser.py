@@ -33,25 +33,36 @@ SMALL = [
     {"name": "logits", "kind": "fc", "F": 10},
 ]
 
+# less deep, with a convolution of three maps and a layer of as many values as there are classes
+OTHER = [
+    {**SMALL[0], "F": 3},
+    SMALL[1],
+    {**SMALL[3], "F": 4},
+    *({"name": name, "kind": name} for name in ("relu", "flatten")),
+    {"name": "fc", "kind": "fc", "F": 10},
+    SMALL[-1],
+]
 
-def write_network(folder, channels=1, file="model.npz", seed=0):
+
+def write_network(folder, channels=1, file="model.npz", seed=0, layers=SMALL, classes=DIGITS):
     """A small network with weights of chance, as a run leaves it."""
     rng, side = np.random.default_rng(seed), 32 if channels == 3 else 28
-    arrays, inputs = {}, channels * 25
-    for place, layer in enumerate(SMALL):
+    arrays, maps, pixels = {}, channels, side**2
+    for place, layer in enumerate(layers):
+        if layer["kind"] == "pool":
+            pixels //= 4
         if layer["kind"] == "flatten":
-            inputs = 3 * (side // 4) ** 2
+            maps, pixels = maps * pixels, 1
         if "F" not in layer:
             continue
-        name = f"{place}.{layer['name']}"
+        name, inputs = f"{place}.{layer['name']}", maps * layer.get("k", 1) ** 2
         weights = np.sqrt(2 / inputs) * rng.standard_normal((layer["F"], inputs))
         arrays |= {f"{name}.weights": weights.astype(np.float32)}
         arrays |= {f"{name}.bias": rng.normal(0, 0.1, layer["F"]).astype(np.float32)}
-        inputs = layer["F"] * (25 if layer["kind"] == "conv" else 1)
+        maps = layer["F"]
     np.savez(folder / file, **arrays)
-    described = {"layers": SMALL, "input": [channels, side, side], "mean": [0.1307] * channels}
-    described |= {"deviation": [1.0 if channels == 1 else 0.25] * channels}
-    described |= {"classes": COLORS if channels == 3 else DIGITS}
+    described = {"layers": layers, "input": [channels, side, side], "mean": [0.1307] * channels}
+    described |= {"deviation": [1.0 if channels == 1 else 0.25] * channels, "classes": classes}
     (folder / "network.json").write_text(json.dumps(described), encoding="utf-8")
 
 
@@ -68,14 +79,16 @@ def write_images(folder, channels):
 
 
 def write_runs(save_dir):
-    """A run of Task 1 with its initial network, and one of Task 4."""
+    """A run of Task 1 with its initial network, one of Task 2, and one of Task 4."""
     write_run(save_dir / "train", names=DIGITS, kind=1)
     write_images(save_dir / "train", 1)
     write_network(save_dir / "train")
     write_network(save_dir / "train", file="initial.npz", seed=1)
     write_run(save_dir / "pytorch_cifar", names=COLORS)
     write_images(save_dir / "pytorch_cifar", 3)
-    write_network(save_dir / "pytorch_cifar", channels=3)
+    write_network(save_dir / "pytorch_cifar", channels=3, classes=COLORS)
+    write_run(save_dir / "train_l2reg/lambda_0.1", names=COLORS, kind=1)
+    write_network(save_dir / "train_l2reg/lambda_0.1", layers=OTHER, classes=COLORS)
     report.write_page(save_dir)
     return save_dir
 
@@ -338,6 +351,32 @@ def test_two_networks_stand_side_by_side(opened):
     assert len(opened.find_elements(By.CSS_SELECTOR, ".probabilities li:first-child b")) == 2
 
 
+def test_networks_of_other_depths_stand_side_by_side_or_alone(opened):
+    choose(opened, "λ = 0.1")
+    wait_for(opened, "document.querySelectorAll('.verdict strong').length === 2")
+    columns = [
+        len(row.find_elements(By.CLASS_NAME, "maps"))
+        for row in opened.find_elements(By.CLASS_NAME, "layer")
+    ]
+    assert columns == [2, 2, 2, 2, 2, 1, 2, 1, 2, 1, 1, 1]  # a Flatten is not shown
+    for row in range(len(columns)):
+        value_at(opened, row, 0)
+        has_other = "The same place in the other" in find(opened, ".explain").text
+        assert has_other == (row == 0)  # in row 3 there is a ReLU beside a convolution of its shape
+    choose(opened, "Task 1, after")
+    wait_for(opened, "document.querySelectorAll('.verdict strong').length === 1")
+    assert not opened.find_elements(By.CSS_SELECTOR, ".layer:nth-child(4) .filter")
+    value_at(opened, 3, 0)
+    buttons = opened.find_elements(By.CSS_SELECTOR, ".channels button span:first-child")
+    assert [button.text for button in buttons] == ["map 0", "map 1", "map 2"]
+    for row, names in ((5, DIGITS), (6, COLORS)):
+        shown = opened.find_elements(By.CSS_SELECTOR, f".layer:nth-child({row + 1}) .name")
+        assert [name.text for name in shown] == names
+        value_at(opened, row, 3)
+        assert find(opened, ".explain .where").text.endswith(names[3])
+    assert messages(opened) == []
+
+
 def test_a_network_for_photographs_takes_the_place_of_those_for_digits(opened):
     choose(opened, "Task 4")
     wait_for(opened, "document.querySelector('.got canvas').width === 32")
@@ -376,7 +415,8 @@ def test_why_maps_follow_the_drawing_and_the_chosen_class(opened):
 
 def test_without_a_usable_network_a_sentence_says_so(browser, tmp_path):
     write_runs(tmp_path)
-    (tmp_path / "pytorch_cifar/model.npz").unlink()
+    for name in ("pytorch_cifar", "train_l2reg/lambda_0.1"):
+        (tmp_path / name / "model.npz").unlink()
     for name in ("model.npz", "initial.npz"):
         path = tmp_path / "train" / name
         path.write_bytes(path.read_bytes()[:-500])
@@ -450,7 +490,7 @@ def test_a_page_that_follows_a_run_keeps_the_drawing(browser, tmp_path):
     report.write_page(tmp_path, live=True)
     labels = "[...document.querySelectorAll('.networks label')].map(label => label.textContent)"
     wait_for(browser, f"{labels}.some(text => text.includes('before training'))")
-    assert browser.execute_script(f"return {labels}.length") == 2
+    assert browser.execute_script(f"return {labels}.length") == 3
     assert np.array_equal(got(browser), image)
     assert chances(browser) == said
     assert messages(browser) == []

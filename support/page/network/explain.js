@@ -57,7 +57,7 @@ class Explain {
     const [C, H, W] = network.input, isDivided = network.deviation.some(deviation => deviation !== 1);
     const rows = Array.from({length: C}, (_, c) => {
       const i = c * H * W + index, less = `${inWords(pixels[i], 3)} − ${inWords(network.mean[c], 3)}`;
-      return [C === 1 ? "the pixel" : channelName(C, c), isDivided ? `(${less}) ÷ ${inWords(network.deviation[c], 3)}` : less, inWords(x[i], 3)];
+      return [C === 1 ? "the pixel" : channelName(C, c, -1), isDivided ? `(${less}) ÷ ${inWords(network.deviation[c], 3)}` : less, inWords(x[i], 3)];
     });
     return [line(`The brightness, from 0 to 1, less the mean of the training images${isDivided ? ", divided by their deviation" : ""}:`), sums(rows)];
   }
@@ -65,18 +65,18 @@ class Explain {
   conv({shape: [C, k], patch, filter, products, sum, bias, result, c}, network, index) {
     const part = (values, channel) => values.subarray(channel * k * k, (channel + 1) * k * k);
     const channelSums = Array.from({length: C}, (_, channel) => part(products, channel).reduce((a, b) => a + b, 0));
-    const shown = this.channel ?? strongest(channelSums), name = channelName(C, shown);
+    const shown = this.channel ?? strongest(channelSums), name = channelName(C, shown, index);
     const limits = [patch, filter, products].map(values => roundLimit(values));
     const trio = channel => [patch, filter, products].map((values, i) => {
       const canvas = element("canvas", {});
       paintValues(canvas, part(values, channel), limits[i], k, k);
       return canvas;
     });
-    const [seen, weights, made] = trio(shown), plural = C === 3 ? "colours" : "maps";
-    const of = C === 1 ? "the image" : C === 3 ? "all 3 colours" : `all ${C} maps of ${before(network, index).name}`;
+    const [seen, weights, made] = trio(shown), isColor = index === 0 && C === 3, source = before(network, index).name;
+    const of = isColor ? "all 3 colours" : C > 1 ? `all ${C} maps of ${source}` : index ? `the map of ${source}` : source;
     const here = C === 1 ? "" : ` Here ${name}${this.channel === null ? ", which adds or takes most" : ""}:`;
     const rows = [[`${k * k} products${C > 1 ? ` of ${name}` : ""}`, "", inWords(channelSums[shown], 3)]];
-    if (C > 1) rows.push([`the ${C - 1} other ${plural}`, "+", inWords(sum - channelSums[shown], 3)]);
+    if (C > 1) rows.push([`the ${C - 1} other ${isColor ? "colours" : "maps"}`, "+", inWords(sum - channelSums[shown], 3)]);
     rows.push(["bias", "+", inWords(bias, 3)], ["", "=", inWords(result, 3)]);
     const content = [
       line(`Filter ${c} lies over its patch of ${of}, weight by weight.${here}`),
@@ -86,7 +86,7 @@ class Explain {
     ];
     if (C > 1) content.push(element("div", {className: "channels"}, ...channelSums.slice(0, SHOWN_CHANNELS).map((value, channel) =>
       element("button", {type: "button", "data-channel": channel, "aria-pressed": channel === shown},
-        element("span", {}, channelName(C, channel)), ...trio(channel), element("span", {className: "number"}, inWords(value))))));
+        element("span", {}, channelName(C, channel, index)), ...trio(channel), element("span", {className: "number"}, inWords(value))))));
     return content;
   }
 
@@ -129,7 +129,7 @@ class Explain {
 
   others({maps, index}, results) {
     const rows = [...results]
-      .filter(([network]) => network !== maps.network && String(network.layers[maps.index]?.shape ?? network.input) === String(maps.layer.shape))
+      .filter(([network]) => network !== maps.network && areAlike(network, maps.network, maps.index))
       .map(([network, {outs}]) => [network.label, "", valueText(maps, outs, index)]);
     return rows.length ? [line("The same place in the other networks:"), sums(rows)] : [];
   }
@@ -138,12 +138,14 @@ class Explain {
 const valueText = (maps, outs, index) =>
   maps.layer.kind === "softmax" ? percent(outs[maps.index + 1][index]) : inWords(outs[maps.index + 1][index], 3);
 
-const channelName = (C, channel) => C === 1 ? "the image" : C === 3 ? ["red", "green", "blue"][channel] : `map ${channel}`;
+// index: of the layer that they go into; the first one's are those of the image.
+const channelName = (C, channel, index) =>
+  index > 0 || C !== 1 && C !== 3 ? `map ${channel}` : C === 1 ? "the image" : ["red", "green", "blue"][channel];
 
 function where(chosen) {
   const [c, y, x] = placeOf(chosen), {layer, network} = chosen.maps;
   if (layer.shape.length === 3) return `${chosen.maps.index < 0 ? "" : `map ${c}, `}row ${y}, column ${x}`;
-  return layer.shape[0] === network.classes.length ? `of ${network.classes[c]}` : `number ${c}`;
+  return areClasses(chosen.maps) ? `of ${network.classes[c]}` : `number ${c}`;
 }
 
 // The layer that another gets its values from; Flatten only lists them anew.

@@ -93,7 +93,7 @@ class Explorer {
     this.chosen = null;
     const row = chosen && this.stack.rows.find(row => row.index === chosen.maps.index);
     const maps = row?.maps.find(part => part.network === chosen.maps.network) ?? row?.maps[0];
-    if (maps && String(maps.layer.shape) === String(chosen.maps.layer.shape)) this.chosen = {maps, index: chosen.index};
+    if (maps && areAlike(maps.network, chosen.maps.network, row.index)) this.chosen = {maps, index: chosen.index};
     this.stack.chosen = this.chosen;
   }
 

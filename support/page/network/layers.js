@@ -36,7 +36,7 @@ class Maps {
     const children = this.pictures.map((picture, c) => {
       const plane = element("span", {className: "plane"}, picture);
       const map = element("span", {className: "map"}, ...this.filter(c), plane);
-      if (isCells) map.append(element("span", {className: "name"}, network.classes[c] ?? c), this.values[c]);
+      if (isCells) map.append(element("span", {className: "name"}, areClasses(this) ? network.classes[c] : c), this.values[c]);
       return map;
     });
     const kind = index < 0 ? "image" : isCells ? "cells" : layer.shape.length === 1 ? "strip" : "planes";
@@ -51,7 +51,7 @@ class Maps {
 
   filter(c) {  // of a first layer, whose filters are pictures
     const {kind, inputShape, k, weights} = this.layer, [C] = inputShape ?? [];
-    if (kind !== "conv" || (C !== 1 && C !== 3)) return [];
+    if (kind !== "conv" || this.index > 0 || (C !== 1 && C !== 3)) return [];
     const canvas = element("canvas", {className: "filter"}), length = C * k * k;
     this.filters ??= [];
     this.filters[c] = () => paintFilter(canvas, weights.subarray(c * length, (c + 1) * length), this.filterLimit ??= roundLimit(weights), [C, k]);
@@ -154,19 +154,18 @@ class LayerStack {
     const depth = Math.max(...networks.map(network => network.layers.length));
     this.rows = [];
     for (let index = -1; index < depth; index++) {
-      const present = networks.filter(network => index < network.layers.length);
+      const present = networks.filter(({layers}) => index < layers.length && layers[index]?.kind !== "flatten");
+      if (!present.length) continue;
       const layers = present.map(network => network.layers[index] ?? {name: "input", shape: network.input});
-      if (layers.every(layer => layer.kind === "flatten")) continue;
       const maps = present.map(network => new Maps(network, index));
       const legend = element("span", {className: "legend"});
-      const heads = [...new Set(layers.map(title))];
+      const names = new Set(layers.map(layer => layer.name)), heads = new Set(layers.map(title));
       this.rows.push({maps, legend, index, element: element("div", {className: "layer"},
         element("div", {className: "head"},
-          element("h4", {}, layers[0].name), legend, ...heads.map(text => element("span", {className: "faint"}, text))),
+          element("h4", {}, [...names].join(", ")), legend, ...[...heads].map(text => element("span", {className: "faint"}, text))),
         element("div", {className: "nets"}, ...maps.map(part => this.column(part, networks.length > 1))))});
     }
     this.host.replaceChildren(...this.rows.map(row => row.element));
-    this.host.style.setProperty("--nets", networks.length);
   }
 
   column(maps, isNamed) {
@@ -177,7 +176,7 @@ class LayerStack {
   paint(results) {
     for (const {maps, legend, index} of this.rows) {
       const values = maps.map(part => results.get(part.network).outs[index + 1]);
-      const limit = maps[0].layer.kind === "softmax" ? 1 : roundLimit(...values);
+      const limit = maps.every(part => part.layer.kind === "softmax") ? 1 : roundLimit(...values);
       maps.forEach((part, n) => {
         part.shown = values[n];
         part.paint(values[n], limit, results.get(part.network).pixels);
@@ -188,13 +187,25 @@ class LayerStack {
   }
 
   outline(chosen) {
-    const windows = chosen && Network.sources(chosen.maps.network, chosen.maps.index, ...placeOf(chosen));
+    const network = chosen?.maps.network, windows = chosen && Network.sources(network, chosen.maps.index, ...placeOf(chosen));
     for (const {maps, index} of this.rows)
-      for (const part of maps) part.outline(windows?.[index + 1], chosen?.maps.index === index, chosen?.index);
+      for (const part of maps) {
+        const window = chosen && areAlike(network, part.network, index) ? windows[index + 1] : null;
+        part.outline(window, chosen?.maps.index === index, chosen?.index);
+      }
   }
 }
 
 const placeOf = ({maps, index}) => Network.place(maps.index < 0 ? [1, ...maps.layer.shape.slice(1)] : maps.layer.shape, index);
+
+// Whether the values of a layer are one a class: logits and softmax.
+const areClasses = ({network, index}) => index >= network.layers.length - 2;
+
+// Whether the layer there is of the same kind and shape in two networks, so that values have the same place.
+function areAlike(a, b, index) {
+  const [one, other] = [a, b].map(network => network.layers[index] ?? {shape: index < 0 ? network.input : null});
+  return one.kind === other.kind && String(one.shape) === String(other.shape);
+}
 
 function strongest(values) {
   let best = 0;
