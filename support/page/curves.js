@@ -11,7 +11,7 @@ function pointsOf(chart) {
 
 function showValues(chart) {
   const points = pointsOf(chart), range = chart.querySelector(".scrub");
-  if (!points) return range?.remove();
+  if (!points) return;
   const at = Number(range.value), epoch = "epoch " + points.epochs[at];
   const texts = points.lines.map(line => line.texts[at]);
   chart.querySelector(".epoch").textContent = epoch;

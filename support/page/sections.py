@@ -30,8 +30,11 @@ def task_1(save_dir):
 
 def _trained(run):
     """What the training and the test of one run show."""
-    parts = {"confusion": classification.confusion(run), "worst": classification.worst(run)}
-    return {"charts": progress_charts(run.history), "frames": frames(run), **parts}
+    return {"charts": progress_charts(run.history), "frames": frames(run), **_tested(run)}
+
+
+def _tested(run):
+    return {"confusion": classification.confusion(run), "worst": classification.worst(run)}
 
 
 def _ratio(cost):
@@ -63,8 +66,8 @@ def task_2(save_dir):
     names = [column["name"] for column in columns]
     records = [column["run"] for column in columns]
     losses = [column["losses"] for column in columns]
-    tested = [c for c in columns if c["run"].test_acc is not None and valid_acc(c["run"])]
-    best_first = sorted(tested, key=lambda column: -valid_acc(column["run"]))
+    tested = [c for c in columns if c["run"].test_acc is not None and c["run"].history]
+    best_first = sorted(tested, key=lambda column: -_last(column["run"], "valid_acc"))
     return {
         **facts(records),
         "columns": columns,
@@ -73,11 +76,6 @@ def task_2(save_dir):
         "charts": comparison_charts(names, [run.history for run in records], ["valid_acc"])
         + comparison_charts(names, losses, ["data_loss", "l2_loss"]),
     }
-
-
-def valid_acc(run):
-    """The last validation accuracy of a run, or None."""
-    return run.history["valid_acc"][-1] if run.history else None
 
 
 def _unlike(records):
@@ -97,10 +95,7 @@ def task_3(save_dir):
     histories, pictures = [run.history for run in pair], [frames(run) for run in pair]
     accuracies = [run.test_acc for run in pair]
     charts = comparison_charts(["NumPy", "PyTorch"], histories, ["train_loss", "valid_acc"])
-    tested = {
-        "confusion": classification.confusion(pytorch),
-        "worst": classification.worst(pytorch),
-    }
+    tested = _tested(pytorch)
     return {
         **facts([pytorch]),
         **tested,

@@ -16,7 +16,6 @@ class Explorer {
     this.explain = new Explain(this.parts.explain, () => this.choose(null, null));
     this.why = new Why(find(".why"));
     this.images = new Images(find(".choices"), image => this.show(image));
-    host.addEventListener("input", event => event.stopPropagation());  // page.js takes all for a slider's
     host.addEventListener("click", event => this.use(event.target.closest?.("[data-tool]")?.dataset.tool));
     host.addEventListener("change", event => this.change(event.target));
     host.addEventListener("keydown", event => { if (event.key === "Escape" && !event.defaultPrevented) this.choose(null, null); });
@@ -239,9 +238,5 @@ function begin() {
 
 if (asked === null) {
   begin();
-  if ("live" in page.dataset) new MutationObserver(records => {
-    if (explorer && records.every(record => explorer.host.contains(record.target))) return;
-    begin();
-    follow();
-  }).observe(page, {childList: true, subtree: true, characterData: true});
+  document.addEventListener("refresh", () => { begin(); follow(); });
 }
