@@ -388,6 +388,10 @@ def test_a_network_for_photographs_takes_the_place_of_those_for_digits(opened):
     value_at(opened, 1, 0)
     buttons = opened.find_elements(By.CSS_SELECTOR, ".channels button")
     assert [button.text.split()[0] for button in buttons] == ["red", "green", "blue"]
+    assert find(opened, "#explore > p").text.startswith("Paint over the image and every layer")
+    choose(opened, "Task 1, after")
+    wait_for(opened, "document.querySelector('.got canvas').width === 28")
+    assert find(opened, "#explore > p").text.startswith("Draw a digit and every layer")
     assert messages(opened) == []
 
 

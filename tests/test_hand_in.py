@@ -141,14 +141,15 @@ def test_without_a_file_the_page_says_how_to_get_one(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("answers.md", b"## 1.4\n\xff\xfe", "'utf-8' codec"),
+        ("answers.md", "## 1.4\nfür alle".encode("cp1252"), "it is not UTF-8; save it as that"),
+        ("answers.toml", "a = 1".encode("utf-16"), "it is not UTF-8; save it as that"),
         ("answers.md", b"## 1.4\n" + b"a" * 100_000, "100,007 bytes, expected at most 100,000"),
         ("answers.toml", b"= 1", "Invalid statement"),
         ("answers.toml", b"a = " + b"[" * 20_000, "nested too deep"),
     ],
 )
 def test_answers_that_cannot_be_read_are_a_sentence(tmp_path, name, content, reason):
-    write_run(tmp_path / "train")
+    write_run(tmp_path / "train", epochs=0)
     (tmp_path / name).write_bytes(content)
     text = page(tmp_path).text
     assert f"{tmp_path.name}/{name} cannot be read: " in text

@@ -195,9 +195,19 @@ def test_a_page_of_everything(tmp_path):
         "conv1 16 × 28 × 28 416 5 × 5", "dog 50.00 62.50 +12.50", "cross-entropy 0.05 1 80.00 %",
         "FC 1 tensors, largest error 1.0e-09 pass", "416 parameters in all, 416 of them in conv1",
         "a value of conv1 see? 5 × 5", "way back? 156,800 bytes for a batch of 50",
-        "finished cifar10, generated 87.50 % 6.0 s 10",
+        "finished cifar10, generated 87.50 % 6.0 s 10", "In Tasks 1 to 3 training is the mean over",
+        "the network that is kept; training on up to 2,000", "test accuracy validation accuracy",
     ):  # fmt: skip
         assert words in text
+
+
+def test_of_several_runs_of_a_loss_the_standard_deviation_is_shown(tmp_path):
+    names = ("loss", "lr", "runs", "test_acc_mean", "test_acc_deviation", "valid_acc_mean")
+    rows = [dict(zip(names, ("hinge", 0.05, 3, 0.8, 0.01, 0.79), strict=True))]
+    tables.write_table(tmp_path / "hinge_bonus/comparison.csv", names, rows)
+    text = page(tmp_path).text
+    assert "standard deviation over the runs validation accuracy hinge" in text
+    assert "3 80.00 % 1.00 % 79.00 %" in text
 
 
 def test_tasks_1_3_and_4_show_what_the_test_says(tmp_path):
@@ -618,10 +628,14 @@ def test_the_page_from_a_real_run(script, tmp_path):
     assert "The confusion matrix comes with the test" not in text
 
 
-def test_facts_say_when_validation_images_were_trained_with(tmp_path):
+def test_facts_say_what_the_data_is(tmp_path):
     folder = write_run(tmp_path / "pytorch_cifar")
     results = json.loads((folder / "results.json").read_text())
     assert facts([Record(folder)])["data"] == ["cifar10, generated, 1,000 training images"]
+    files.write_json(folder / "results.json", results | {"provenance": "unverified copy"})
+    assert facts([Record(folder)])["data"] == [
+        "cifar10, unverified copy (not the official files: another checksum), 1,000 training images"
+    ]
     files.write_json(folder / "results.json", results | {"trains_with_valid": True})
     assert facts([Record(folder)])["data"] == [
         "cifar10, generated, 1,000 training images, those for validation among them"

@@ -28,7 +28,9 @@ def facts(records):
 
 def _data(results):
     name, provenance = (results.get(key, "unknown") for key in ("dataset", "provenance"))
-    text = f"{name}, {provenance}, {number(results.get('num_train'))} training images"
+    is_copy = provenance == "unverified copy"
+    text = f"{name}, {provenance}{' (not the official files: another checksum)' if is_copy else ''}"
+    text += f", {number(results.get('num_train'))} training images"
     return text + (", those for validation among them" if results.get("trains_with_valid") else "")
 
 

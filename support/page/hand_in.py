@@ -40,7 +40,7 @@ def contents(hand_in, save_dir, parts):
     record = Record(folder)  # of which only the answers and their pictures are read
     record.problems = []
     numbers = record.read(hand_in.answers.with_suffix(".toml").name, _toml, {}, MAX_BYTES)
-    prose = record.read(hand_in.answers.name, answers.read, None, MAX_BYTES)
+    prose = record.read(hand_in.answers.name, _text, None, MAX_BYTES)
     given = answers.written(prose or "", numbers)
     asked = {part: [] for part in parts}
     for part, number, text in answers.questions(parts):
@@ -68,9 +68,16 @@ def contents(hand_in, save_dir, parts):
     }
 
 
+def _text(path):
+    try:
+        return answers.read(path)
+    except UnicodeDecodeError as error:  # as editors on Windows may save it
+        raise ValueError("it is not UTF-8; save it as that") from error
+
+
 def _toml(path):
     try:
-        return tomllib.loads(answers.read(path))
+        return tomllib.loads(_text(path))
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 

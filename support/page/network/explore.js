@@ -2,6 +2,11 @@
 // and all that shows it is painted anew.
 const NEAR = "600px";  // below the window, where the section begins to load
 const QUIET = 700;  // ms without a stroke, after which the answer is said
+// What to do on the pad, in a sentence and on the pad itself.
+function invitations(shape) {
+  if (shape[0] === 3) return ["Paint over the image", "paint over it"];
+  return shape.join() === "1,28,28" ? ["Draw a digit", "draw a digit here"] : ["Draw", "draw here"];
+}
 
 class Explorer {
   constructor(host) {
@@ -10,7 +15,7 @@ class Explorer {
     this.parts = {networks: find(".networks"), note: find(".network-note"),
       got: find(".got canvas"), caption: find(".got figcaption"),
       verdict: find(".verdict"), chances: find(".chances"), status: find("[role=status]"), explain: find(".explain"),
-      onTop: find(".on-top"), color: find(".color"), invite: find(".invite")};
+      onTop: find(".on-top"), color: find(".color"), invite: find(".invite"), doing: find(".doing")};
     this.pad = new Pad(find(".pad"), () => this.update(), text => this.say(text));
     this.stack = new LayerStack(find(".stack"), (maps, index) => this.point(maps, index), (maps, index) => this.choose(maps, index));
     this.explain = new Explain(this.parts.explain, () => this.choose(null, null));
@@ -159,7 +164,7 @@ class Explorer {
     const [, H, W] = pad.shape;
     const said = pad.image ? pad.strokes.length ? "" : `; the test image is ${pad.image.label}` : pad.shape[0] === 1 ? ", placed as in MNIST" : "";
     parts.caption.textContent = `what the network gets: ${H} × ${W} pixels${said}`;
-    parts.invite.textContent = pad.shape[0] === 3 ? "paint over it" : "draw a digit here";
+    [parts.doing.textContent, parts.invite.textContent] = invitations(pad.shape);
     parts.invite.hidden = !pad.isEmpty && !pad.isUntouched;
     this.paintChances();
     this.stack.paint(this.results);

@@ -8,8 +8,8 @@ from support.page.network.worked import worked_example
 from support.read_runs import Record, as_number
 
 VIEWS = (
-    "{}: its test takes the mean over shifted and mirrored images, and the page shows the network "
-    "each image once; so some answers here are others."
+    "{}: its test takes the mean over shifted and mirrored images; here it sees each image once, "
+    "so some answers differ from those of its test."
 )
 # characters of all networks; the rest of a page from all runs has 3 million
 ROOM = {"default": 5_300_000, "all": 13_000_000}
