@@ -63,7 +63,9 @@ HOSTILE = {
         "import signal; signal.setitimer(signal.ITIMER_REAL, 0); signal.pause()"
     ),
     "endless import": at_the_top("while True: pass"),
-    "memory eater": at_the_top("eaten = [bytearray(10**7) for _ in range(10**6)]"),
+    "memory eater": at_the_top(
+        "eaten = [np.zeros(10**7) for _ in range(10**6)]"
+    ),  # no page is touched
     "memory in a method": in_fc_forward("np.ones((10**6, 10**5))"),
     "gigabyte print": at_the_top("for _ in range(10**6): print('x' * 1000)"),
     "gigabyte written": at_the_top("import os\nfor _ in range(10**6): os.write(1, bytes(1000))"),
