@@ -83,7 +83,7 @@ def print_words(given, path):
 
 def main(argv=None):
     config = parse(Config, argv, __doc__)
-    with one_line_errors():
+    with one_line_errors(resumes=False):
         sys.exit(run(config))
 
 

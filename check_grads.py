@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import support  # says in one line which package is missing
 from support.errors import one_line_errors
-from support.options import folder_option, option, parse
+from support.options import CheckedOptions, folder_option, option, parse
 
 import numpy as np
 
@@ -41,7 +41,7 @@ LAB_STEPS = 8 * 1_100  # of its training: 8 epochs of 55,000 images, 50 at a tim
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(CheckedOptions):
     save_dir: str = folder_option("SAVE_DIR", "out", "folder that gets check_grads/")
     layers: str = option("layers", "module with the layers, or a file, my_layers.py")
     only: str = option("", "check one class, FC, or one method, FC.forward; not with --task")

@@ -86,7 +86,7 @@ def run(config):
 
 def main(argv=None):
     config = parse(Config, argv, __doc__)
-    with one_line_errors(data.DataError):
+    with one_line_errors(data.DataError, resumes=False):
         run(config)
 
 

@@ -219,7 +219,7 @@ def run(config):
 
 def main(argv=None):
     config = parse(Config, argv, __doc__)
-    with one_line_errors():
+    with one_line_errors(resumes=False):
         run(config)
 
 

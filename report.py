@@ -20,7 +20,7 @@ from support import answers
 from support.errors import RunError, one_line_errors
 from support.files import write_whole
 from support.missing_runs import DEMO_EXPECTED, DEMO_OPTIONS, SCRIPTS, run_missing
-from support.options import folder_option, option, parse
+from support.options import CheckedOptions, folder_option, option, parse
 from support.page import hashes
 from support.page.document import follow, write_page
 from support.page.hand_in import HandIn
@@ -28,7 +28,7 @@ from support.start import ROOT
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(CheckedOptions):
     save_dir: str = folder_option("SAVE_DIR", "out", "folder of the runs")
     author: str = option("", "your name, for the head of the page")
     course: str = option("", "the course's name, likewise")

@@ -5,6 +5,7 @@ import pickletools
 from dataclasses import dataclass
 
 from support.data_files import DataError
+from support.files import in_one_line
 
 import numpy as np
 
@@ -28,8 +29,7 @@ def parse_cifar10_batch(content, path):
         if not all(type(label) is int and 0 <= label < 10 for label in labels):
             raise ValueError("expected labels from 0 to 9")
     except Exception as error:  # a damaged pickle may raise nearly anything
-        reason = " ".join(f"{error}".split())[:200] or type(error).__name__
-        raise DataError(f"{path} is no CIFAR-10 batch: {reason}") from error
+        raise DataError(f"{path} is no CIFAR-10 batch: {in_one_line(error)}") from error
     return images, np.array(labels)
 
 

@@ -32,6 +32,8 @@ def found_within(folder, enters, depth=4):
     found = []
     try:
         for path in sorted(folder.iterdir()):
+            if path.name.startswith("._"):  # macOS's notes on a file of that name
+                continue
             if depth and enters(plain_name(path.name)) and path.is_dir():
                 found += found_within(path, enters, depth - 1)
             else:

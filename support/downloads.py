@@ -35,6 +35,7 @@ def download(files, mirrors, folder):
             # some file systems have no locks; without one, two processes may fetch the same
             with suppress(OSError, NotImplementedError):
                 stack.enter_context(FileLock(lock, timeout=LOCK_SECONDS))
+                stack.callback(_remove, lock)  # by its holder alone
             missing = {name: md5 for name, md5 in files.items() if not (folder / name).exists()}
             if missing:
                 _download_from(pooch, missing, mirrors, folder)
@@ -45,10 +46,13 @@ def download(files, mirrors, folder):
         ) from error
     finally:
         with suppress(OSError):
-            lock.unlink()
-        with suppress(OSError):
             for made in new_folders:
                 made.rmdir()  # if nothing came
+
+
+def _remove(path):
+    with suppress(OSError):
+        path.unlink()
 
 
 def _download_from(pooch, files, mirrors, folder):

@@ -34,8 +34,8 @@ def run_facts(options, dataset, device, *packages):
 
 
 def fingerprint(dataset):
-    """A name for the training data: a digest of all labels, and of the pixels of NUM_IMAGES images,
-    evenly spread; of all of them it would take as long as many steps.
+    """A name for the training data: a digest of all labels, and of the pixels of at least
+    NUM_IMAGES images, evenly spread, if there are so many; all would take as long as many steps.
     """
     some = dataset.train_x[:: max(1, len(dataset.train_x) // NUM_IMAGES)]
     return digest(np.asarray(dataset.train_y, np.int64).tobytes() + dataset.pixels(some).tobytes())

@@ -1,6 +1,5 @@
 """The folder of a run: claimed for one process, its earlier content moved aside or gone on with."""
 
-import shlex
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +8,12 @@ from support.errors import RunError
 from support.files import flush_folder, read_json_if_there, remove_parts, write_json
 from support.locks import lock, unlock
 from support.options import flag
-from support.start import ROOT
+from support.start import ROOT, shell_line
 from support.surroundings import no_room
 
 # options that may change on --resume
 FREE_OPTIONS = ("data_dir", "save_dir", "resume", "threads", "epochs", "checkpoint_minutes")
+FREE_OPTIONS += ("device", "tensorboard")
 # of results.json: what may not change on --resume, and what may but decides on the last digits
 SAME_FACTS = ("dataset", "provenance", "training_data", "teacher_model")
 ROUNDING_FACTS = ("threads", "processes", "device", "multiplied_in", "instruction_set", "processor")
@@ -162,9 +162,7 @@ def _check_facts(folder, before, facts):
 
 
 def move_aside(folder):
-    """Rename a folder that is locked to the first free of folder.1, folder.2 and so on; the new
-    path.
-    """
+    """Rename a folder to the first free of folder.1, folder.2 and so on; the new path."""
     folder, number = folder.resolve(), 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
@@ -179,7 +177,7 @@ def command(save_dir, is_alone):
     if not is_alone or script.resolve().parent != ROOT:
         return "the same command with"
     place = ["--save-dir", save_dir] if save_dir != str(ROOT / "out") else []
-    return shlex.join(["python3", str(script), *place])
+    return shell_line(["python3", str(script), *place])
 
 
 def _command_without(flags):
@@ -189,4 +187,4 @@ def _command_without(flags):
         if word.startswith("--"):
             keep = word.partition("=")[0] not in flags
         words += [word] * keep
-    return shlex.join(words)
+    return shell_line(words)

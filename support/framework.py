@@ -18,7 +18,7 @@ def load_layers(name):
     path = Path(name).expanduser()
     if path.suffix == ".py" or path.name != name:
         return load_file(path, path.stem)
-    if find_spec(name) is None:
+    if not name.isidentifier() or find_spec(name) is None:
         if name != "fast_layers":
             raise RunError(f"--layers {name}: no such module; a file is named with its .py")
         return import_module("layers")

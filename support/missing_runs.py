@@ -4,13 +4,12 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from support.page.formats import duration
 from support.read_runs import Record
+from support.start import ROOT
 from support.time_left import TimeLeft, about
 
-ROOT = Path(__file__).resolve().parent.parent
 LOG_SECONDS = 60  # between two lines of one script, where they are not rewritten
 MACHINE = "two cores of an AMD EPYC"  # that the times below are those of
 SCRIPTS = {  # in the order of the lab: what their folder must hold when they have been run

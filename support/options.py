@@ -75,8 +75,9 @@ class CheckedOptions:
                 if wrong := _out_of_bounds(number, f.metadata):
                     raise RunError(f"{flag(f.name)}: expected a {wrong}, got {number}")
             if choices and value not in choices:
+                known = ", ".join(filter(None, choices))
                 raise RunError(
-                    f"{flag(f.name)}: expected one of {', '.join(choices)}, got {value!r}"
+                    f"{flag(f.name)}: expected one of {known}, got {value!r}"
                     + _did_you_mean(str(value), choices)
                 )
 
@@ -171,6 +172,8 @@ def parse(config_class, argv, description, script=None):
         given = vars(parser.parse_args(argv))
         for f in fields(config_class):
             if f.metadata["is_folder"] and f.name in given:
+                if not given[f.name]:
+                    raise RunError(f"{flag(f.name)}: expected a folder, got an empty name")
                 given[f.name] = _folder(flag(f.name), given[f.name])
         return config_class(**{**_earlier_options(config_class, argv, script), **given})
     except RunError as error:

@@ -130,6 +130,7 @@ class Run:
                 f"cannot resume {self.folder} with --epochs {epochs}: it is in epoch {at.epoch}"
             )
         write_json(self.folder / "config.json", self._options)
+        self.results = {}  # what a test said is of fewer epochs
         self.write_results(status="running", **self._facts)
         print(f"resuming {self.folder} in epoch {at.epoch} after step {at.step}")
         if self.history:

@@ -91,6 +91,8 @@ def _keep(path, images, labels):
         with files.whole(path) as temporary, temporary.open("wb") as file:
             for part in (images, labels, _checksum(images, labels)):
                 file.write(part)
+    except FileNotFoundError:
+        pass  # another process, which keeps the same images, took ours for those of a killed one
     except OSError as error:
         warn(f"the generated images are not kept for the next run: {error}")
 

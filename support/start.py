@@ -15,6 +15,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import traceback
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
@@ -190,8 +191,9 @@ def _activation(package):
     if not found or Path(sys.prefix).resolve() == environment.resolve():
         return ""
     script = "Scripts/activate" if on_windows else "bin/activate"
-    path = shlex.quote(str(Path(".venv" if Path.cwd() == ROOT else environment, script)))
-    return f"first activate the environment: {'' if on_windows else 'source '}{path}"
+    path = str(Path(".venv" if Path.cwd() == ROOT else environment, script))
+    words = [path] if on_windows else ["source", path]
+    return f"first activate the environment: {shell_line(words)}"
 
 
 def _holds(folder, package):
@@ -199,4 +201,9 @@ def _holds(folder, package):
 
 
 def _in_project():
-    return "" if Path.cwd() == ROOT else f"cd {shlex.quote(str(ROOT))} && "
+    return "" if Path.cwd() == ROOT else f"{shell_line(['cd', str(ROOT)])} && "
+
+
+def shell_line(words):
+    """The words as they are typed, those with spaces between quotes."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

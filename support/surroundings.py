@@ -1,7 +1,6 @@
 """What a script finds around it: the console, the home folder, a full disk, other programs."""
 
 import errno
-import math
 import os
 import shutil
 import sys
@@ -110,10 +109,10 @@ def busy_hint(threads):
 
 def running_now():
     """How many threads of other programs run at this moment, where the system tells it: the load of
-    the last minute may be that of a compiler which is done.
+    the last minute may be that of a compiler which is done. 0 where it does not.
     """
     try:
         running = Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
         return int(running) - 1  # this one runs, too
     except (OSError, ValueError, IndexError):
-        return math.inf
+        return 0

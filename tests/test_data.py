@@ -210,6 +210,7 @@ def test_mnist_is_found_where_unpackers_leave_it(tmp_path, no_network, place, re
         expected[name] = tmp_path / place.format(renamed)
         expected[name].parent.mkdir(parents=True, exist_ok=True)
         expected[name].touch()
+        expected[name].with_name(f"._{renamed}").touch()  # as macOS leaves on foreign disks
     assert mnist_files.find_mnist(tmp_path) == expected
 
 
@@ -877,6 +878,17 @@ def test_a_file_system_without_locks_is_done_without(server, tmp_path, monkeypat
     answers["/good/file"] = (200, GOOD[0])
     downloads.download({"file": GOOD[1]}, [f"{address}good/"], tmp_path / "new")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_who_does_not_hold_the_lock_leaves_it(server, tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.setattr(downloads, "LOCK_SECONDS", 0.1)
+    address, answers = server
+    answers["/good/file"] = (200, GOOD[0])
+    with FileLock(tmp_path / ".download.lock"):
+        downloads.download({"file": GOOD[1]}, [f"{address}good/"], tmp_path)
+        assert (tmp_path / ".download.lock").exists()
 
 
 FETCH = """

@@ -16,7 +16,7 @@ from support import answers, files, metrics, missing_runs, plots, tables
 from support.folders import move_aside
 from support.gallery import NUM_EXAMPLES
 from support.locks import unlock
-from support.page import document, formats, pictures
+from support.page import document, formats, pictures, sections
 from support.page.facts import facts
 from support.page.hand_in import HandIn
 from support.read_runs import Record
@@ -640,3 +640,11 @@ def test_facts_say_what_the_data_is(tmp_path):
     assert facts([Record(folder)])["data"] == [
         "cifar10, generated, 1,000 training images, those for validation among them"
     ]
+
+
+def test_what_a_shorter_run_was_tested_with_is_not_shown_while_it_is_prolonged(tmp_path):
+    write_run(tmp_path / "train")
+    assert sections.task_1(tmp_path)["confusion"] is not None
+    results = files.read_json(tmp_path / "train" / "results.json")
+    files.write_json(tmp_path / "train" / "results.json", results | {"status": "interrupted"})
+    assert sections.task_1(tmp_path)["confusion"] is None

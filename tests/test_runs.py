@@ -98,6 +98,7 @@ def test_a_config_with_another_default_has_the_same_bounds():
         (["seed=3"], "unrecognized arguments: seed=3; did you mean --seed?"),
         (["--dataset", "syntetic"], "got 'syntetic'; did you mean synthetic?"),
         (["--zzz"], "unrecognized arguments: --zzz (--help"),
+        (["--save-dir", ""], "--save-dir: expected a folder, got an empty name"),
     ],
 )
 def test_bad_options_end_with_one_line(argv, message, capsys):
@@ -386,6 +387,18 @@ def test_a_finished_run_with_fewer_epochs_stays_as_it_is(tmp_path, capsys):
         run.finish(lambda: pytest.fail("tested again"))
     assert folder_content(tmp_path / "run") == before
     assert "is finished: 3 epochs; nothing to resume" in capsys.readouterr().out
+
+
+def test_a_run_that_is_prolonged_forgets_what_the_test_said(tmp_path):
+    ended_run(tmp_path / "run", Position(epoch=4))
+    results = {"status": "finished", "epochs": 3, "test_acc": 0.5}
+    files.write_json(tmp_path / "run" / "results.json", results)
+    with Run.start(tmp_path / "run", {"epochs": 5}, resume=True, seed=0) as run:
+        run.restore_arrays(params())
+        assert files.read_json(tmp_path / "run" / "results.json") == {
+            "status": "running",
+            "seed": 0,
+        }
 
 
 @pytest.mark.parametrize("epochs", [3, 5])

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from support import surroundings
+from support import framework, start, surroundings
 from support.errors import RunError, one_line_errors
 from support.facts import hint_at_other_programs
 from support.folders import claim
@@ -347,3 +347,35 @@ def test_the_hint_is_given_once(tmp_path, monkeypatch, capsys):
         Run.start(tmp_path / name, {"threads": 2})
     assert capsys.readouterr().out.count("hint for 2") == 1
     hint_at_other_programs.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["my_layers.pyx", "layers.txt", "no_such_layers"])
+def test_layers_that_are_not_there_are_refused_in_one_line(name):
+    with pytest.raises(RunError, match=r"no such module; a file is named with its \.py"):
+        framework.load_layers(name)
+
+
+@pytest.mark.parametrize(
+    ("script", "argv", "message"),
+    [
+        ("report", ["--networks", "bogus"], "--networks: expected one of default, all, none, got"),
+        ("check_grads", ["--task", "5"], "--task: expected one of 3, 4, bonus, got '5'"),
+    ],
+)
+def test_words_that_are_no_choice_are_refused(script, argv, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(script).main(argv)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_operator_that_a_device_lacks_is_no_gap():
+    with pytest.raises(NotImplementedError, match="aten"), one_line_errors():
+        raise NotImplementedError("The operator 'aten::x' is not implemented for the MPS device")
+
+
+def test_words_are_quoted_as_the_systems_shell_has_them(monkeypatch):
+    assert start.shell_line(["cd", "a b"]) == "cd 'a b'"
+    monkeypatch.setattr(os, "name", "nt")
+    assert start.shell_line(["cd", r"C:\a b"]) == r'cd "C:\a b"'
+    assert start.shell_line([r".venv\Scripts\activate"]) == r".venv\Scripts\activate"

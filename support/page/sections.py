@@ -34,6 +34,8 @@ def _trained(run):
 
 
 def _tested(run):
+    if run.state not in ("finished", "damaged"):  # what is there is of fewer epochs
+        return {"confusion": None, "worst": None}
     return {"confusion": classification.confusion(run), "worst": classification.worst(run)}
 
 
