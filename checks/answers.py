@@ -4,10 +4,11 @@ The right ones are counted from the shapes of a network's layers (nn.size_rows),
 to run forward. No sentence gives a value away.
 """
 
-from math import isclose, prod
+from math import prod
 from typing import NamedTuple
 
 MISSING = "?"  # what stands in answers.toml for an answer to come
+WHOLE = "write a whole number, without quotes or a decimal point"
 ITEMSIZES = {"float32": 4, "float64": 8}
 
 
@@ -84,7 +85,7 @@ def check_size(answer, size, layer):
 def check_parameters(answer, number, layer):
     """Whether a number of parameters is right; layer None: that of the whole network."""
     if not is_number(answer):
-        return False, "write a whole number"
+        return False, WHOLE
     if answer == number:
         return True, ""
     if layer is None:
@@ -111,7 +112,7 @@ def check_field(answer, field, rows):
     """Whether a receptive field, one side or [rows, columns], is right."""
     sides = answer if isinstance(answer, list) else [answer]
     if not all(is_number(side) for side in sides):
-        return False, "write a whole number, the pixels along one side"
+        return False, f"{WHOLE}: the pixels along one side"
     if len(sides) <= 2 and set(sides) == {field}:
         return True, ""
     if sides == [field**2]:
@@ -190,7 +191,7 @@ def is_view(layer):
 def check_memory(answer, net, rows, batch_size):
     """Whether a number of bytes is that of one of the conventions; which one, or what is amiss."""
     if not is_number(answer):
-        return False, "write a whole number of bytes"
+        return False, f"{WHOLE}: of bytes"
     counts = conventions(net, rows)
     accepted = {
         f"{what}, in {dtype}": batch_size * n * itemsize
@@ -212,7 +213,8 @@ def check_memory(answer, net, rows, batch_size):
             return False, "that is one image: the batch has more"
         if answer == number + in_parameters:
             return False, "parameters are no activations: they do not grow with the batch"
-        if any(isclose(answer, number / unit, rel_tol=0.02) for unit in (1e3, 2**10, 1e6, 2**20)):
+        units = 10**3, 2**10, 10**6, 2**20
+        if any(abs(answer * unit - number) <= 0.02 * number for unit in units):
             return False, "looks like kilobytes or megabytes: the question is for bytes"
     if answer in {batch_size * n for n in counts.values()}:
         return False, "these are numbers, not bytes: how many bytes does float32 take for one?"

@@ -51,6 +51,3 @@ def save(path, seed=0):
     right = both[0].right | both[1].right
     known = both[0].mistakes + both[1].mistakes
     expectations.save(path, expectations.Expected(right, known))
-
-
-load = expectations.load

@@ -29,11 +29,18 @@ SITUATIONS = {  # where a situation is no more than a usual batch, it needs no w
     "zeros": "with zeros in the inputs",
     "matrix": "with an input of two axes",
     "size": "the number of parameters",
-    "outputs": "with equal weights",
+    "outputs": "with the weights that the check sets",
     "one image": "with one image",
     "loss": "the loss",
     "confusion": "the confusion matrix",
     "usual": "",
+    "weights": "",
+    "as many as classes": "with as many images as classes",
+    "delta": "with another delta",
+    "gradient, usual": "its gradient",
+    "gradient, one image": "its gradient with one image",
+    "gradient, delta": "its gradient with another delta",
+    "another layer": "after another layer of its kind has run",
 }
 
 
@@ -101,7 +108,10 @@ def describe(wrong, seen, right, single, observations):
     far = differences(key, value, target, single)
     index = np.unravel_index(np.argmax(far), far.shape)
     place = f" at {tuple(map(int, index))}" if index else ""
-    return f"{where}{subject} differs{place}: got {value[index]:.6g}, expected {target[index]:.6g}"
+    got, wanted = (f"{array[index]:.6g}" for array in (value, target))
+    if got == wanted:  # the difference is further behind
+        got, wanted = (f"{float(array[index]):.15g}" for array in (value, target))
+    return f"{where}{subject} differs{place}: got {got}, expected {wanted}"
 
 
 def _text(value, method, observations):

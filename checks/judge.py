@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from checks import facts, tasks
 from checks.comparison import is_same
-from checks.expectations import for_hand_out  # noqa: F401 -- what a caller of judge needs
 
 PASS, TO_DO, FAIL = "pass", "to do", "FAIL"
 

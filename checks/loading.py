@@ -12,7 +12,9 @@ def load(path):
     path = Path(path).resolve()
     if not path.is_file():
         return None, f"{path.name}: no such file"
-    module, failure = calls.attempt(load_file, path, "layers", file=str(path))
+    module, failure = calls.attempt(
+        load_file, path, "layers", file=str(path), seconds=calls.IMPORT_SECONDS
+    )
     if failure is None:
         return module, None
     return None, f"{path.name} cannot be imported: {failure.removeprefix('error: ')}"

@@ -106,7 +106,7 @@ class Watch:
         return result, failure
 
     def call(self, situation, layer, method, *args, is_extra=False):
-        """Call a method and note what it returned; returns the noted value."""
+        """Call a method and note what it returned."""
         result, failure = self.run(layer, method, *args)
         if failure is not None and is_extra and failure.startswith("error"):
             failure = "not offered: " + failure.removeprefix("error: ").partition("\n")[0]
@@ -117,7 +117,6 @@ class Watch:
         else:
             value = calls.as_result(result)
         self.note(method, situation, value)
-        return result
 
     def pairs(self, layer, result):
         """The gradients in what backward_params returned, by name, or a text."""

@@ -62,6 +62,6 @@ def built(left_out, title, kind, *args, **options):
     failure = failure or calls.padding_refusal(layer, options.get("padding", "SAME"))
     if failure is None:
         return layer
-    reason = failure.partition(": ")[2].splitlines()[0]
+    reason = (failure.partition(": ")[2] or failure).splitlines()[0]
     left_out.append(f"{title}: {reason}")
     return None

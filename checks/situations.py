@@ -2,6 +2,7 @@
 
 batch                a batch of the size that the layer was built with
 batch of one         another layer, built for one
+another layer        what a layer keeps is its own
 smaller batch        a batch of another size after one of that size
 second forward       what was kept of an earlier forward no longer counts
 second backward      the same once more: nothing may add up
@@ -27,11 +28,18 @@ def _initial(watch, dtype=np.float64):
     }
 
 
-def _forward_and_backward(watch, situation, layer, x, is_extra=False, params_first=False):
-    """Note all that a layer returns for x, and for a gradient of the output's shape."""
+def _forward_and_backward(
+    watch, situation, layer, x, is_extra=False, params_first=False, between=None
+):
+    """Note all that a layer returns for x, and for a gradient of the output's shape.
+
+    between: another layer, through which something else goes before the way back.
+    """
     if layer is None:
         return
     watch.call(situation, layer, "forward", x, is_extra=is_extra)
+    if between is not None:
+        watch.run(between, "forward", -x)
     shape = watch.shape_out(x, layer)
     grad_out = watch.numbers(f"grad {situation}", shape)
     grad_out = grad_out.astype(x.dtype)
@@ -57,6 +65,8 @@ def _observe_layer(watch, build, x_of, has_params, batch_is_fixed=False):
     _forward_and_backward(watch, "batch", build("batch", x), x)
     one = x_of("one", 1)
     _forward_and_backward(watch, "batch of one", build("batch of one", one), one)
+    layer, another = (build("another layer", x) for _ in range(2))
+    _forward_and_backward(watch, "another layer", layer, x, between=another)
     layer = prepared("smaller batch", x)
     _forward_and_backward(watch, "smaller batch", layer, x_of("small", N - 1), batch_is_fixed)
 

@@ -23,7 +23,7 @@ def main(task):
     names = [f"{script}.{name}" for script, names in table.items() for name in names]
     seen = {}
     for script in table:
-        module, failure = calls.attempt(import_module, script, quiet=True)
+        module, failure = calls.attempt(import_module, script, seconds=calls.IMPORT_SECONDS)
         seen |= {"module": f"{script}.py: {failure}"} if failure else observe(module, script)
     results = judge(seen, for_hand_out(of_torch=True), names)
     print(report(results))
@@ -35,6 +35,8 @@ def observe(module, script, seed=0):
     seen = {}
     for name in tasks.torch_names(script):
         method = name.partition(".")[2]
+        if not hasattr(module, method.partition(".")[0]):
+            return {"module": f"{script}.py: it has no {method.partition('.')[0]}"}
         part = {f"{name}/{key}": value for key, value in OBSERVERS[method](module, script, seed)}
         seen |= {**part, f"{name}/parameters": "float32"}  # so exact is PyTorch
     return seen
@@ -74,9 +76,9 @@ def observe_model(module, script, seed):
 
 
 def observe_l2_loss(module, script, seed):
-    model = model_of(module, script, seed)
+    model, failure = calls.attempt(model_of, module, script, seed, file=module.__file__)
     for weight_decay in (0.0, 0.25):
-        loss = value_of(module.l2_loss, model, weight_decay, file=module.__file__)
+        loss = failure or value_of(module.l2_loss, model, weight_decay, file=module.__file__)
         yield f"λ = {weight_decay:g}", loss
 
 
@@ -103,7 +105,7 @@ def observe_evaluate(module, script, seed):
     if failure is None and (not isinstance(result, tuple) or len(result) != 2):
         failure = "problem: expected a pair, the loss and the confusion matrix"
     for key, value in zip(("loss", "confusion"), (None, None) if failure else result, strict=True):
-        yield key, failure or calls.as_result(np.asarray(value))
+        yield key, failure or value_of(lambda value=value: value)
     with calls.printed() as text:
         _, failure = calls.attempt(
             module.evaluate, *arguments, CLASSES, file=module.__file__, quiet=False

@@ -49,7 +49,7 @@ class Scheme:
 def read_scheme(path):
     """The Scheme in a .toml file. Raises: RunError, in one line, whatever is wrong with it."""
     try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        given = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     sections = {"answers": Answers, "training": Training, "limits": Limits}

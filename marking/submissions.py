@@ -122,22 +122,24 @@ def _read_zip(path):
     if path.lstat().st_size > MAX_UNPACKED:
         raise SubmissionError(f"the zip is larger than {MAX_UNPACKED / 1e6:.0f} MB")
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if len(members) > MAX_ENTRIES:
+        # PowerShell writes folders with backslashes
+        places = [(PurePosixPath(m.filename.replace("\\", "/")), m) for m in archive.infolist()]
+        for place, member in places:
+            if place.is_absolute() or ".." in place.parts:
+                raise SubmissionError(f"the zip names a file outside its folder: {member.filename}")
+        places = [(p, m) for p, m in places if not any(map(_is_skipped, p.parts))]
+        if len(places) > MAX_ENTRIES:
             raise SubmissionError(f"there are more than {MAX_ENTRIES:,} files in the zip")
-        unpacked = sum(member.file_size for member in members)
-        packed = sum(member.compress_size for member in members)
+        unpacked = sum(member.file_size for _, member in places)
+        packed = sum(member.compress_size for _, member in places)
         if unpacked > MAX_UNPACKED or (unpacked > MAX_FILE and unpacked > MAX_RATIO * packed):
             raise SubmissionError(f"the zip would unpack from {packed:,} to {unpacked:,} bytes")
         found = {}
-        for member in members:
-            place = PurePosixPath(member.filename)
-            if place.is_absolute() or ".." in place.parts or set(member.filename) & {"\\", ":"}:
-                raise SubmissionError(f"the zip names a file outside its folder: {member.filename}")
+        for place, member in places:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 found[place] = _refuse
-            elif not member.is_dir() and not any(map(_is_skipped, place.parts)):
+            elif not member.is_dir():
                 found[place] = partial(_read_member, archive, member)
         return _chosen(found)
 

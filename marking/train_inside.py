@@ -50,6 +50,7 @@ def train(net, loss, x, y, epochs, rng):
     for _ in range(epochs):
         for batch in np.split(rng.permutation(len(x)), range(BATCH_SIZE, len(x), BATCH_SIZE)):
             logits = predict(net, x[batch])
+            loss.forward(logits, y[batch])  # which may keep what backward needs
             grad = loss.backward_inputs(logits, y[batch])
             grads = []
             for layer in reversed(net):

@@ -8,6 +8,7 @@ of one that never occurs, any metric of no examples) is 0, as in scikit-learn wi
 from support.tables import text_table
 
 import numpy as np
+from scipy import special
 
 
 def confusion_matrix(true, predicted, num_classes):
@@ -89,8 +90,7 @@ def worst_mistakes(logits, true, class_names, num, losses=None, worst=None):
     three most probable classes. worst: the indices, where they are known.
     """
     logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_probs = special.log_softmax(logits, axis=1)
     if losses is None:
         losses = -log_probs[np.arange(len(true)), true]
     losses = np.asarray(losses)
@@ -115,7 +115,7 @@ def cell_examples(logits, true, num_each):
     logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
     predicted = logits.argmax(axis=1)
     K = logits.shape[1]
-    probability = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    probability = special.softmax(logits, axis=1).max(axis=1)
     surest = np.argsort(-probability, kind="stable")
     examples = np.full((K, K, num_each), -1)
     for i, j in np.ndindex(K, K):

@@ -187,7 +187,9 @@ def test_what_backward_needs_is_what_the_fast_layers_keep():
         ("memory", "bytes", OUTPUTS * 50, "numbers, not bytes"),
         ("memory", "bytes", 7_000_000, "add up"),
         ("memory", "bytes", 6_165, "kilobytes or megabytes"),
-        ("memory", "bytes", 6.2, "write a whole number of bytes"),
+        ("memory", "bytes", 10**400, "add up"),
+        ("parameters", "conv1", "416", "without quotes or a decimal point"),
+        ("memory", "bytes", 6.2, "or a decimal point: of bytes"),
         ("memory", "bytes", OUTPUTS * 200 + 821_706 * 4, "do not grow with the batch"),
     ],
 )

@@ -16,7 +16,18 @@ import student_layers
 
 import bare_layers
 import check_grads
-from checks import calls, cases, expectations, expected, judge, mistakes, probes, records, tasks
+from checks import (
+    calls,
+    cases,
+    expectations,
+    expected,
+    judge,
+    loading,
+    mistakes,
+    probes,
+    records,
+    tasks,
+)
 from checks import reference as checks_reference
 from checks.comparison import is_same
 from conftest import ROOT
@@ -443,6 +454,30 @@ def test_a_loop_without_end_is_stopped(check, monkeypatch):
     assert "TimeoutError: still running after 0.5 s" in results["FC.forward"].message
     assert "student.py:2" in results["FC.forward"].message
     assert results["ReLU.forward"].status == "pass"
+
+
+def test_a_file_may_take_its_time_to_be_imported(tmp_path, monkeypatch):
+    monkeypatch.setattr(calls, "SECONDS", 1e-9)
+    (tmp_path / "mine.py").write_text("import sys\nsys.stdout.reconfigure(encoding='utf-8')\n")
+    module, failure = loading.load(tmp_path / "mine.py")
+    assert (module.__name__, failure) == ("layers", None)
+
+
+def test_what_is_kept_on_the_class_is_not_the_layers_own(check):
+    for name, kept in (("FC", "self.inputs = inputs\n        return inputs @"),
+                       ("ReLU", "self.inputs = inputs\n        return np.max")):  # fmt: skip
+        on_class = kept.replace("self.inputs =", f"{name}.inputs =")
+        results = {r.name: r for r in check(edited((kept, on_class)))}
+        method = "FC.backward_params" if name == "FC" else "ReLU.backward_inputs"
+        assert results[method].status == "FAIL"
+        assert "after another layer of its kind has run" in results[method].message
+
+
+def test_a_method_that_is_a_lambda_is_no_gap():
+    namespace = {}
+    exec("f = lambda self, x: None", namespace)
+    assert not calls.is_gap(lambda self, x: None)
+    assert not calls.is_gap(namespace["f"])
 
 
 def test_only_some_are_asked_for():

@@ -272,6 +272,14 @@ def test_a_damaged_zip_and_a_large_file_cost_one_line(odd, marked, tmp_path, mon
         submissions.read(odd["Paula Zip"].path)
 
 
+def test_what_is_not_read_of_a_zip_counts_for_nothing(tmp_path, monkeypatch):
+    files = {f".venv/{number}": "x" for number in range(9)} | {".venv/large": "0" * 10**6}
+    files |= {r"notes\a.txt": "as PowerShell writes it", "10:30 plot.txt": "", "layers.py": "#"}
+    made_submissions.write_zip(tmp_path / "a.zip", files)
+    monkeypatch.setattr(submissions, "MAX_ENTRIES", 5)
+    assert submissions.read(tmp_path / "a.zip") == {"layers.py": b"#"}
+
+
 def test_a_zip_that_lies_about_a_size_is_not_believed(tmp_path, monkeypatch):
     made_submissions.write_zip(tmp_path / "a.zip", {"layers.py": "#" * 1000})
     content = (tmp_path / "a.zip").read_bytes()
@@ -321,6 +329,22 @@ def test_the_short_training_wants_filters_that_move(training, name, passes):
     trained = training.of({"layers.py": made_submissions.GOOD[name].encode()})
     assert trained.passed == passes
     assert ("moved by 0.0% and 0.0%" in trained.message) != passes
+
+
+def test_a_loss_may_keep_what_its_gradient_needs(training):
+    right = made_submissions.RIGHT
+    code = f"""{right}
+
+
+class SoftmaxCrossEntropyWithLogits(SoftmaxCrossEntropyWithLogits):
+    def forward(self, x, y):
+        self.grad = super().backward_inputs(x, y)
+        return super().forward(x, y)
+
+    def backward_inputs(self, x, y):
+        return self.grad
+"""
+    assert training.of({"layers.py": code.encode()}).passed
 
 
 def test_a_training_that_fails_says_how(training):

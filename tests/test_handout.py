@@ -140,6 +140,13 @@ def test_docstrings_say_what_goes_in_and_not_what_the_gradient_is(made):
     assert "\n    dL/d" not in layers
 
 
+def test_no_softmax_is_written_out_elsewhere(made):
+    _, folder, _ = made
+    for path in folder.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not ("np.exp(" in text and re.search(r"- \w+(\[-1\])?\.max\(", text)), path.name
+
+
 def test_the_texts_name_only_what_is_there(made):
     more, folder, _ = made
     for text in ("LAB.md", "README.md"):

@@ -103,6 +103,27 @@ def test_a_wrong_evaluation_is_named():
     assert check(name, evaluate=training).mistake == "model-changed"
 
 
+def test_a_loss_with_a_gradient_is_a_loss_nevertheless():
+    def evaluate(model, images, *arguments):
+        loss, confusion = pytorch_cifar.evaluate(model, images, *arguments)
+        return torch.tensor(float(loss), requires_grad=True), confusion
+
+    assert check("pytorch_cifar.evaluate", evaluate=evaluate).status == "pass"
+
+
+def test_what_is_missing_or_cannot_be_made_is_said(monkeypatch):
+    script = types.SimpleNamespace(__file__="hinge_bonus.py")
+    seen = torch_checks.observe(script, "hinge_bonus")
+    [result] = judge.judge(seen, torch_expected.expected(), ["hinge_bonus.multiclass_hinge_loss"])
+    assert "hinge_bonus.py: it has no multiclass_hinge_loss" in result.message
+
+    def broken(*args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pytorch_mnist.ConvolutionalModel, "__init__", broken)
+    assert "ZeroDivisionError" in check("pytorch_mnist.l2_loss").message
+
+
 def test_wrong_worst_mistakes_are_named():
     def smallest(logits, labels, losses, num=20):
         return pytorch_cifar.worst_mistakes(logits, labels, -losses, num)

@@ -7,6 +7,7 @@ from support.page.pictures import png
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy import special
 
 MAP_COLUMNS, VALUE_COLUMNS = 8, 64  # in a row of the picture of maps, of a vector
 WIDTH = 480  # pixels on the screen of a picture at most, where its own are not more
@@ -52,8 +53,7 @@ def _output(layer, x):
 def worked_example(network, image, label):
     """What the page shows of an image (C, H, W) of uint8 on its way through a network."""
     outs = forward(network, image)
-    shares = np.exp(outs[-1] - outs[-1].max())
-    shares /= shares.sum()
+    shares = special.softmax(outs[-1])
     best = np.argsort(-shares, kind="stable")[:3]
     layers = [{"name": "input", "kind": "input"}, *network.layers]
     layers.append({"name": "softmax", "kind": "softmax"})
