@@ -458,6 +458,8 @@ def test_a_loop_without_end_is_stopped(check, monkeypatch):
 
 def test_a_file_may_take_its_time_to_be_imported(tmp_path, monkeypatch):
     monkeypatch.setattr(calls, "SECONDS", 1e-9)
+    monkeypatch.setitem(sys.modules, "layers", None)  # so that it is afterwards what it was
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "mine.py").write_text("import sys\nsys.stdout.reconfigure(encoding='utf-8')\n")
     module, failure = loading.load(tmp_path / "mine.py")
     assert (module.__name__, failure) == ("layers", None)
