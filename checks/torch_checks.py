@@ -35,8 +35,8 @@ def observe(module, script, seed=0):
     seen = {}
     for name in tasks.torch_names(script):
         method = name.partition(".")[2]
-        if not hasattr(module, method.partition(".")[0]):
-            return {"module": f"{script}.py: it has no {method.partition('.')[0]}"}
+        if not hasattr(module, offered := method.partition(".")[0]):
+            return {"module": f"{script}.py: it has no {offered}"}
         part = {f"{name}/{key}": value for key, value in OBSERVERS[method](module, script, seed)}
         seen |= {**part, f"{name}/parameters": "float32"}  # so exact is PyTorch
     return seen

@@ -8,7 +8,6 @@ of one that never occurs, any metric of no examples) is 0, as in scikit-learn wi
 from support.tables import text_table
 
 import numpy as np
-from scipy import special
 
 
 def confusion_matrix(true, predicted, num_classes):
@@ -89,6 +88,8 @@ def worst_mistakes(logits, true, class_names, num, losses=None, worst=None):
     dicts with the keys MISTAKE_COLUMNS: the index of the example, its class, its loss, and the
     three most probable classes. worst: the indices, where they are known.
     """
+    from scipy import special  # here, because its import takes longer than --help may
+
     logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
     log_probs = special.log_softmax(logits, axis=1)
     if losses is None:
@@ -112,6 +113,8 @@ def cell_examples(logits, true, num_each):
 
     Shapes: logits (N, K), true (N,) -> (K, K, num_each) of indices, -1 where there are no more.
     """
+    from scipy import special
+
     logits, true = np.asarray(logits, dtype=np.float64), np.asarray(true)
     predicted = logits.argmax(axis=1)
     K = logits.shape[1]

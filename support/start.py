@@ -15,7 +15,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import traceback
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
@@ -206,4 +205,8 @@ def _in_project():
 
 def shell_line(words):
     """The words as they are typed, those with spaces between quotes."""
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    if os.name != "nt":
+        return shlex.join(words)
+    from subprocess import list2cmdline  # here, because every script would wait for its import
+
+    return list2cmdline(words)
